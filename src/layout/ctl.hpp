@@ -1,0 +1,115 @@
+// File `ctl`: the queue itself. Only the supervisor writes it; everybody else maps it read-only.
+//
+//   0      FileHead
+//   128    QueueConstants   what never changes after creation
+//   1024   QueueState       what changes
+//   1536   GroupSlot[groups_max], then LaneSlot[lanes_max], then SeatSlot[seats_max]
+#pragma once
+
+#include "layout/file_head.hpp"
+#include "layout/words.hpp"
+
+namespace mooring::layout {
+
+inline constexpr u64 kNameBytes = 72;  // a name of at most 64 bytes and zeros
+inline constexpr u64 kNameLengthMax = 64;
+
+enum class QueueKind : u32 { kSpsc = 1, kMpmc = 2 };
+enum class GroupMode : u32 { kCompeting = 1, kExclusive = 2 };
+enum class Overflow : u32 { kBlock = 1, kReject = 2 };
+
+struct QueueConstants {
+  char name[kNameBytes];
+  QueueKind kind;
+  Overflow overflow;
+  u64 cells;              // N, a power of two; 0 on SPSC queues
+  u64 words;              // NG, a power of two
+  u64 parks;              // X
+  u64 lane_bytes;         // a power of two
+  u64 max_message_bytes;
+  u32 lanes_max;
+  u32 seats_max;
+  u32 groups_max;
+  u32 file_mode;          // permission bits of the queue's files
+  u64 first_seq;          // of the first message ever published
+  u64 park_store_bytes;   // bound of the park file
+  u64 created_wall_ns;
+  u64 check;              // XXH3-64 of the bytes before this field
+};
+static_assert(sizeof(QueueConstants) == 168, "no padding");
+
+enum class QueueLife : u64 { kOpen = 1, kRemoved = 2, kFailed = 3 };
+
+struct QueueState {
+  alignas(kLineBytes) u64 life;  // QueueLife
+  u64 fence_mode;                // 1: a process cannot be reached by membarrier(2): publishers fence; never back to 0
+  alignas(kLineBytes) u64 group_epoch;  // +1 whenever a group is entered or taken out (core.md A17)
+  alignas(kLineBytes) u64 incarnation;  // of the supervisor that serves the queue
+  u64 tick_monotonic_ns;                // of its last look at this queue
+};
+static_assert(sizeof(QueueState) == 3 * kLineBytes);
+
+// A slot's life word: generation:32 | life:32. The generation goes up with each grant, so that "closed" notices of an
+// earlier owner are never taken for the present one's.
+enum class SlotLife : u32 {
+  kFree = 0,
+  kEntering = 1,  // a group that is being born: pinned at base 0
+  kLive = 2,
+  kLeaving = 3,   // a lane whose owner is gone and whose messages are still in the ring; a group that is being removed
+};
+constexpr u64 make_slot(u32 generation, SlotLife life) { return (u64{generation} << 32) | static_cast<u32>(life); }
+constexpr u32 slot_generation(u64 slot) { return static_cast<u32>(slot >> 32); }
+constexpr SlotLife slot_life(u64 slot) { return static_cast<SlotLife>(static_cast<u32>(slot)); }
+
+struct GroupSlot {
+  u64 slot;
+  char name[kNameBytes];
+  GroupMode mode;
+  u32 quota;          // in-flight messages each consumer may hold; dealt anew when one comes or goes (core.md A16)
+  u64 start;          // base at birth
+  u64 reserved[4];
+};
+static_assert(sizeof(GroupSlot) == kLineBytes);
+
+struct LaneSlot {
+  u64 slot;
+  u32 pid;
+  u32 made;             // 1: the file exists
+  u64 start_time_ticks;  // with pid the owner's identity on this boot
+  u64 reclaim_floor;     // MPMC: a new owner's `reclaim` starts here (above every seq of the owners before)
+  u64 last_seq;          // MPMC, leaving: the lane is free once the release mark passes it
+  u64 reserved[3];
+};
+static_assert(sizeof(LaneSlot) == 64);
+
+struct SeatSlot {
+  u64 slot;
+  u32 pid;
+  u32 group;
+  u64 start_time_ticks;
+  u64 made;
+  u64 reserved[4];
+};
+static_assert(sizeof(SeatSlot) == 64);
+
+struct CtlHead {
+  FileHead head;
+  QueueConstants constants;
+  alignas(1024) QueueState state;
+};
+static_assert(__builtin_offsetof(CtlHead, constants) == 128);
+static_assert(__builtin_offsetof(CtlHead, state) == 1024);
+
+inline constexpr u64 kCtlGroupsOffset = 1536;
+static_assert(kCtlGroupsOffset >= 1024 + sizeof(QueueState));
+constexpr u64 ctl_lanes_offset(u64 groups_max) { return kCtlGroupsOffset + groups_max * sizeof(GroupSlot); }
+constexpr u64 ctl_seats_offset(u64 groups_max, u64 lanes_max) {
+  return ctl_lanes_offset(groups_max) + lanes_max * sizeof(LaneSlot);
+}
+constexpr u64 ctl_file_bytes(u64 groups_max, u64 lanes_max, u64 seats_max) {
+  return align_up(ctl_seats_offset(groups_max, lanes_max) + seats_max * sizeof(SeatSlot), kPageBytes);
+}
+
+inline constexpr u32 kGroupsMax = 64;
+
+}  // namespace mooring::layout

@@ -1,0 +1,54 @@
+// File `group-<k>`: the state of delivery in one group. Written by its consumers and by the supervisor.
+//
+//   0      FileHead
+//   128    base line      base
+//   256    hint line      hint, back, parked
+//   384    cursor line    exclusive groups: acked, shown, seq hint
+//   4096   NG state words (layout/words.hpp)
+//   then   X park entries, then the ready bitmap (one bit an entry), each on a page of its own
+#pragma once
+
+#include "layout/file_head.hpp"
+
+namespace mooring::layout {
+
+struct GroupHead {
+  FileHead head;
+
+  // Everything below `base` is finished in this group. Competing: a seq. Exclusive on SPSC: a lane position, on MPMC a
+  // seq. 0 while the group is being born: it pins every release mark (core.md A17).
+  alignas(kLineBytes) u64 base;
+
+  alignas(kLineBytes) u64 hint;  // competing: at or below the first untouched seq; raised lazily, never lowered
+  u64 back;                      // competing: lowest READY seq or none (make_back)
+  u64 parked;                    // competing: tag:63 | some:1; the tag is raised with each bit set in the ready bitmap
+
+  // Exclusive groups, written by the one consumer only: a successor finds here what the predecessor had done.
+  alignas(kLineBytes) u64 acked;  // everything below is acknowledged; same unit as `base`, which follows lazily
+  u64 shown;                      // the highest seq ever handed to an application, 0 = none; never lowered
+  u64 base_seq_hint;              // SPSC: seq at `acked`, to extend the 32 bits of a frame; within 2^31 of the truth
+};
+static_assert(sizeof(GroupHead) == 4 * kLineBytes);
+static_assert(__builtin_offsetof(GroupHead, base) == 128);
+static_assert(__builtin_offsetof(GroupHead, hint) == 256);
+static_assert(__builtin_offsetof(GroupHead, acked) == 384);
+
+// One entry of the park table X: a message that left the window but that consumers can still touch.
+struct ParkEntry {
+  u64 word;  // make_park_word
+  u64 seq;
+  u64 loc;   // offset of its record in the park file
+  u64 due;   // reserved for retries
+};
+static_assert(sizeof(ParkEntry) == 32);
+
+inline constexpr u64 kGroupWordsOffset = kPageBytes;
+constexpr u64 group_parks_offset(u64 words) { return kGroupWordsOffset + align_up(words * sizeof(u64), kPageBytes); }
+constexpr u64 group_bitmap_offset(u64 words, u64 parks) {
+  return group_parks_offset(words) + align_up(parks * sizeof(ParkEntry), kPageBytes);
+}
+constexpr u64 group_file_bytes(u64 words, u64 parks) {
+  return group_bitmap_offset(words, parks) + align_up((parks + 63) / 64 * sizeof(u64), kPageBytes);
+}
+
+}  // namespace mooring::layout

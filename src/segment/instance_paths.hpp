@@ -1,0 +1,29 @@
+// Where an instance lives: a directory with the control socket (and later journals), and a directory in /dev/shm.
+//
+// The shared-memory directory is derived from the canonical path of the instance, so that every process that names the
+// same instance finds the same memory, and two instances never share any: /dev/shm/mooring-<uid>-<16 hex of
+// XXH3(path)>, where <uid> owns the instance directory.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "base/error.hpp"
+#include "platform/file.hpp"
+
+namespace mooring {
+
+struct InstancePaths {
+  std::string directory;         // canonical, absolute
+  std::string shared_directory;  // under /dev/shm (MOORING_SHM_ROOT overrides, for tests and odd containers)
+  uid_t owner = 0;               // of the instance directory; owns every shared file
+};
+
+inline constexpr std::string_view kControlSocketName = "control";
+
+// `path` empty: MOORING_INSTANCE, else /run/mooring as root, $XDG_RUNTIME_DIR/mooring, else /tmp/mooring-<uid> (0700,
+// refused if somebody else owns it). `create`: make the directory (0755 for root's default, else 0700) if it is
+// missing; otherwise a missing one is kNoSupervisor, with how to start one.
+Result<InstancePaths> resolve_instance(std::string_view path, bool create);
+
+}  // namespace mooring
