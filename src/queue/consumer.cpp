@@ -1,0 +1,462 @@
+#include "queue/consumer.hpp"
+
+#include <fmt/format.h>
+
+#include "group/repair.hpp"
+#include "queue/consumer_descriptor.hpp"
+#include "queue/error_detail.hpp"
+
+namespace mooring {
+namespace {
+
+// Counters have one writer, the owner; relaxed, because nothing is ordered by them.
+void count(u64& counter, u64 by) {
+  HardwareAtomics::store(counter, HardwareAtomics::load(counter, std::memory_order_relaxed) + by,
+                         std::memory_order_relaxed);
+}
+
+Lease lease_of(const Message& message) {
+  Lease lease;
+  lease.seq = message.seq;
+  lease.word = message.token[0];
+  lease.park_index = static_cast<u32>(message.token[1] >> 32);
+  return lease;
+}
+u32 copy_slot_of(const Message& message) { return static_cast<u32>(message.token[1]); }
+
+constexpr u64 make_token(u32 park_index, u32 slot) { return (u64{park_index} << 32) | slot; }
+
+}  // namespace
+
+Consumer::Consumer(std::shared_ptr<Instance> instance, std::shared_ptr<Queue> queue, Options options)
+    : instance_(std::move(instance)), queue_(std::move(queue)), options_(options) {}
+
+Result<std::unique_ptr<Consumer>> Consumer::open(std::shared_ptr<Instance> instance, const std::string& name,
+                                                 const std::string& group, const Options& options) {
+  const Instance::Opening opening(*instance);
+  Result<Json> grant = instance->request({{"op", "open_consumer"}, {"queue", name}, {"group", group}}, &opening);
+  if (!grant) return fail(grant.error());
+  Result<u64> seat = number_member(*grant, "seat", 1, layout::kOwnersMax - 1);
+  if (!seat) return fail(seat.error());
+  Result<u64> generation = number_member(*grant, "generation", 0, ~u32{0});
+  if (!generation) return fail(generation.error());
+  Result<u64> group_index = number_member(*grant, "group", 0, layout::kGroupsMax - 1);
+  if (!group_index) return fail(group_index.error());
+  Result<std::shared_ptr<Queue>> queue = instance->attach(name);
+  if (!queue) return fail(queue.error());
+  const layout::QueueConstants& constants = (*queue)->constants();
+  if (*seat >= constants.seats_max || *group_index >= constants.groups_max) {
+    return fail(Code::kCorrupt, fmt::format("queue {}: the supervisor granted a seat beyond the last", name));
+  }
+
+  std::unique_ptr<Consumer> consumer(new Consumer(std::move(instance), std::move(*queue), options));
+  Queue& q = *consumer->queue_;
+  consumer->group_name_ = group;
+  consumer->group_index_ = static_cast<u32>(*group_index);
+  consumer->seat_index_ = static_cast<u32>(*seat);
+  consumer->seat_generation_ = static_cast<u32>(*generation);
+  consumer->granted_ = true;
+  Result<Mapping> group_mapping = q.files().map_group(consumer->group_index_, Access::read_write, /*prefault=*/true);
+  if (!group_mapping) return fail(group_mapping.error());
+  consumer->group_mapping_ = std::move(*group_mapping);
+  Result<Mapping> seat_mapping = q.files().map_seat(consumer->seat_index_, Access::read_write);
+  if (!seat_mapping) return fail(seat_mapping.error());
+  consumer->seat_mapping_ = std::move(*seat_mapping);
+  consumer->seat_ = reinterpret_cast<layout::SeatHead*>(consumer->seat_mapping_.data());
+  A::store(consumer->seat_->handling, u64{0}, std::memory_order_relaxed);  // of an owner before, dead or closed
+  consumer->wake_slot_ = &q.files().group_wake(consumer->group_index_);
+  consumer->group_slot_ = &q.files().group_slot(consumer->group_index_);
+  consumer->fenced_ = A::load(q.files().state().fence_mode, std::memory_order_acquire) != 0;
+  const GroupView view =
+      view_group(consumer->group_mapping_.data(), constants.words, static_cast<u32>(constants.parks));
+  if (consumer->group_slot_->mode == layout::GroupMode::kCompeting) {
+    consumer->group_.emplace<Competing>(view, q.order(), consumer->seat_index_);
+  } else if (q.is_spsc()) {
+    const LaneView* lane = q.lane(0);
+    if (lane == nullptr) return fail(Code::kCorrupt, fmt::format("queue {}: its lane cannot be mapped", name));
+    consumer->group_.emplace<ExclusiveLane>(
+        view, LaneSource<A>(*lane, A::load(view.head->base_seq_hint, std::memory_order_acquire)));
+  } else {
+    consumer->group_.emplace<ExclusiveOrder>(view, OrderSource<A, LaneOf>(q.order(), LaneOf{&q}));
+  }
+  // OPENED: release; a supervisor that finds the grant without this gives it to somebody else at our next hello.
+  A::store(consumer->seat_->opened, u64{consumer->seat_generation_}, std::memory_order_release);
+  return consumer;
+}
+
+Consumer::~Consumer() {
+  if (!granted_ || instance_->is_forked()) return;
+  descriptor_.reset();
+  if (auto* competing = std::get_if<Competing>(&group_)) {
+    competing->help_base(true);
+    GroupRepair<A>(competing->group(), competing->order()).give_back_all_of(seat_index_);
+    wake_sleepers(*wake_slot_, ~u32{0} >> 1);
+  }
+  before_sleep();
+  if (seat_ != nullptr) {
+    A::store(seat_->handling, u64{0}, std::memory_order_relaxed);
+    // CLOSED: release; the supervisor acquires it, now or when it is back, and frees the seat without a death.
+    A::store(seat_->closed, u64{seat_generation_}, std::memory_order_release);
+  }
+  (void)instance_->request({{"op", "close_consumer"},
+                            {"queue", queue_->name()},
+                            {"seat", seat_index_},
+                            {"generation", seat_generation_}});
+}
+
+Code Consumer::check_usable() const {
+  if (__builtin_expect(instance_->is_forked(), false)) {
+    return fail_with(Code::kForked, "this consumer belongs to the parent process; open one of your own");
+  }
+  return Code::kOk;
+}
+
+Code Consumer::corrupt(std::string_view what) const {
+  return fail_with(Code::kCorrupt, fmt::format("queue {}, group {}: {}; somebody wrote over the shared memory",
+                                               queue_->name(), group_name_, what));
+}
+
+u32 Consumer::quota() const {
+  const u32 dealt = A::load(group_slot_->quota, std::memory_order_relaxed);  // a bound, not an order
+  return options_.max_in_flight != 0 ? std::min(options_.max_in_flight, dealt) : dealt;
+}
+
+Code Consumer::copy_parked(Competing& group, const Lease& lease, u32 park_index, Message* message) {
+  const layout::ParkEntry& entry = group.group().parks[park_index];
+  // PARKED: the caller acquired the entry's word; loc and the record were stored before it.
+  const u64 loc = A::load(entry.loc, std::memory_order_relaxed);
+  const u64 head_bytes = sizeof(layout::ParkRecord);
+  for (int look = 0; look < 2; ++look) {
+    const u64 size = park_mapping_.size_bytes();
+    if (loc >= layout::kParkRecordsOffset && loc % 64 == 0 && size >= head_bytes && loc <= size - head_bytes) {
+      const auto* record = reinterpret_cast<const layout::ParkRecord*>(park_mapping_.data() + loc);
+      const u64 len = A::load(record->len, std::memory_order_relaxed);
+      if (A::load(record->seq, std::memory_order_relaxed) != lease.seq || len > size - head_bytes - loc) {
+        return group.still_mine(lease) ? corrupt("a parked message is not where its entry says") : Code::kStale;
+      }
+      u32 slot = CopySlots::kNone;
+      u8* to = copies_.take(len, &slot);
+      if (to == nullptr) return fail_with(Code::kNoMemory, fmt::format("no memory to copy out {} bytes", len));
+      A::copy_out(to, reinterpret_cast<const u8*>(record) + head_bytes, len);
+      message->data = to;
+      message->size = len;
+      message->token[1] = make_token(lease.park_index, slot);
+      // The record is used again only after the entry was freed, and we still hold it: then the copy is good.
+      if (!group.still_mine(lease)) {
+        copies_.put(slot);
+        return Code::kStale;
+      }
+      return Code::kOk;
+    }
+    // The park file grew since we mapped it.
+    Result<Mapping> mapping = queue_->files().map_park(Access::read_only);
+    if (!mapping) return fail_with(mapping.error());
+    park_mapping_ = std::move(*mapping);
+  }
+  return corrupt("a park entry points outside the park file");
+}
+
+Code Consumer::copy_out(Competing& group, const Lease& lease, Message* message) {
+  if (lease.parked()) return copy_parked(group, lease, lease.park_index, message);
+  // A cell of a later lap means that the message left the window between our lease and our look at it.
+  if (layout::cell_laps_ahead(lease.cell, group.order().lap(lease.seq)) == 0) {
+    const LaneView* lane = queue_->lane(layout::cell_lane(lease.cell));
+    if (lane == nullptr) return corrupt("an order cell names a lane that does not exist");
+    FrameView frame;
+    const RingOutcome found = frame_of_cell<A>(*lane, lease.cell, lease.seq, &frame);
+    if (found == RingOutcome::kOk) {
+      u32 slot = CopySlots::kNone;
+      u8* to = copies_.take(frame.len, &slot);
+      if (to == nullptr) return fail_with(Code::kNoMemory, fmt::format("no memory to copy out {} bytes", frame.len));
+      A::copy_out(to, frame.payload, frame.len);
+      if (still_there<A>(*lane, lease.seq)) {
+        message->data = to;
+        message->size = frame.len;
+        message->token[1] = make_token(lease.park_index, slot);
+        // The next message most likely follows in the same lane.
+        A::prefetch_read(lane->bytes + (frame.end & (lane->size_bytes - 1)));
+        return Code::kOk;
+      }
+      copies_.put(slot);
+    } else if (still_there<A>(*lane, lease.seq)) {
+      return corrupt("an order cell points at something that is no message");
+    }
+  }
+  const u64 word = A::load(group.group().word(lease.seq), std::memory_order_acquire);
+  const u32 parked = group.find_moved(lease, word);
+  return parked == Lease::kNotParked ? Code::kStale : copy_parked(group, lease, parked, message);
+}
+
+Code Consumer::take_competing(Competing& group, Message* message) {
+  if (__builtin_expect(in_flight_ >= quota(), false)) {
+    return fail_with(Code::kFull, fmt::format("this consumer holds {} messages, as many as group {} deals out; settle "
+                                              "some before receiving more",
+                                              in_flight_, group_name_));
+  }
+  Lease lease;
+  switch (group.lease(&lease)) {
+    case LeaseOutcome::kLeased: break;
+    case LeaseOutcome::kEmpty:
+    case LeaseOutcome::kWindow: return Code::kEmpty;
+    case LeaseOutcome::kCorrupt: return corrupt("a state word makes no sense");
+  }
+  message->seq = lease.seq;
+  message->attempt = lease.acquired();
+  message->flags = message->attempt > 1 ? kMessageRedelivered : 0;
+  message->token[0] = lease.word;
+  const Code code = copy_out(group, lease, message);
+  if (code != Code::kOk) {
+    if (code == Code::kNoMemory) (void)group.release(lease);
+    return code;
+  }
+  ++in_flight_;
+  count(seat_->messages_delivered, 1);
+  count(seat_->bytes_delivered, message->size);
+  if (message->attempt > 1) count(seat_->messages_redelivered, 1);
+  return Code::kOk;
+}
+
+template <class Exclusive>
+Code Consumer::take_exclusive(Exclusive& group, Message* message) {
+  FrameView frame;
+  u32 attempt = 0;
+  switch (group.take(&frame, &attempt)) {
+    case TakeOutcome::kTaken: break;
+    case TakeOutcome::kEmpty: return Code::kEmpty;
+    case TakeOutcome::kWindow:
+      return fail_with(Code::kFull, fmt::format("{} messages of group {} wait for their settlement, a whole window; "
+                                                "settle some before receiving more",
+                                                group.in_flight(), group_name_));
+    case TakeOutcome::kCorrupt: return corrupt("a frame makes no sense");
+  }
+  message->data = frame.payload;
+  message->size = frame.len;
+  message->seq = frame.seq;
+  message->attempt = attempt;
+  message->flags = kMessageInPlace | (attempt > 1 ? kMessageRedelivered : 0);
+  message->token[0] = 0;
+  message->token[1] = make_token(Lease::kNotParked, CopySlots::kNone);
+  count(seat_->messages_delivered, 1);
+  count(seat_->bytes_delivered, message->size);
+  if (attempt > 1) count(seat_->messages_redelivered, 1);
+  return Code::kOk;
+}
+
+Code Consumer::take_one(Message* message) {
+  switch (group_.index()) {
+    case 1: {
+      Code code = Code::kStale;
+      // kStale: the message was taken back between lease and copy (a straggler repair); the next one then.
+      for (int tries = 0; code == Code::kStale && tries < 64; ++tries) {
+        code = take_competing(*std::get_if<Competing>(&group_), message);
+      }
+      return code == Code::kStale ? Code::kEmpty : code;
+    }
+    case 2: return take_exclusive(*std::get_if<ExclusiveLane>(&group_), message);
+    case 3: return take_exclusive(*std::get_if<ExclusiveOrder>(&group_), message);
+    default: return fail_with(Code::kClosed, "this consumer is closed");
+  }
+}
+
+bool Consumer::may_have_work() {
+  switch (group_.index()) {
+    case 1: return std::get_if<Competing>(&group_)->may_have_work();
+    case 2: return std::get_if<ExclusiveLane>(&group_)->may_have_work();
+    case 3: return std::get_if<ExclusiveOrder>(&group_)->may_have_work();
+    default: return false;
+  }
+}
+
+void Consumer::wake_producers() {
+  A::publish_fence(fenced_);  // SLEEPING, with base as what was published
+  layout::WakeSlot& room = queue_->files().wake()->room;
+  if (A::load(room.sleepers, std::memory_order_relaxed) != 0) wake_sleepers(room, ~u32{0} >> 1);
+}
+
+// Nothing to do: what was left lazy is made exact, so that nobody waits for us while we sleep.
+void Consumer::before_sleep() {
+  bool moved = false;
+  switch (group_.index()) {
+    case 1: moved = std::get_if<Competing>(&group_)->help_base(true); break;
+    case 2: moved = std::get_if<ExclusiveLane>(&group_)->raise_base(); break;
+    case 3: moved = std::get_if<ExclusiveOrder>(&group_)->raise_base(); break;
+    default: break;
+  }
+  if (moved) wake_producers();
+}
+
+Status Consumer::check_seat() const {
+  if (Status open = queue_->check_open(); !open) return open;
+  const u64 slot = A::load(queue_->files().seat_slot(seat_index_).slot, std::memory_order_acquire);
+  if (layout::slot_generation(slot) != seat_generation_ || layout::slot_life(slot) != layout::SlotLife::kLive) {
+    return fail(Code::kClosed, fmt::format("group {} of queue {} was removed, or this seat was given up", group_name_,
+                                           queue_->name()));
+  }
+  return {};
+}
+
+Code Consumer::wait_for_message(u64 timeout_ns, Message* message) {
+  backoff_.found_empty();
+  if (options_.wait == WaitStrategy::kAdaptive) {
+    if (Code code = take_one(message); code != Code::kEmpty) return code;
+  }
+  const u64 deadline_ns = timeout_ns == kForever ? kForever : deadline_after(monotonic_ns(), timeout_ns);
+  Spin spin(options_.wait, options_.spin_ns);
+  u32 steps = 0;
+  while (spin.step(deadline_ns)) {
+    if (Code code = take_one(message); code != Code::kEmpty) return code;
+    // A spinner goes by the same truths as a sleeper, only more often: about each 20 us.
+    if (++steps % 1024 == 0) {
+      before_sleep();
+      if (Status seat = check_seat(); !seat) return fail_with(seat.error());
+    }
+  }
+  before_sleep();
+  Sleeper sleeper(*wake_slot_);
+  for (;;) {
+    if (Status seat = check_seat(); !seat) return fail_with(seat.error());
+    const SleepOutcome slept = sleeper.sleep(deadline_ns, [this] { return may_have_work(); });
+    if (Code code = take_one(message); code != Code::kEmpty) return code;
+    if (slept == SleepOutcome::kDeadline) return Code::kEmpty;
+    if (slept == SleepOutcome::kInterrupted) return Code::kInterrupted;
+  }
+}
+
+Code Consumer::receive(Message* message, u64 timeout_ns) {
+  if (Code code = check_usable(); code != Code::kOk) return code;
+  Code code = take_one(message);
+  if (code == Code::kEmpty) {
+    if (timeout_ns == 0) {
+      before_sleep();
+      if (descriptor_ != nullptr) descriptor_->rearm();
+      // Looked again after arming: what came in between is not left behind an unreadable descriptor.
+      code = take_one(message);
+      if (code != Code::kOk) return code;
+    } else {
+      code = wait_for_message(timeout_ns, message);
+    }
+  }
+  if (code != Code::kOk) return code;
+  backoff_.took_one();
+  // Set before the application sees the message, cleared after its settlement (core.md A6). Release: not held back
+  // past the return.
+  A::store(seat_->handling, in_flight_ <= 1 ? message->seq : layout::kHandlingMany, std::memory_order_release);
+  count(seat_->progress, 1);
+  return Code::kOk;
+}
+
+Code Consumer::receive_batch(std::span<Message> messages, u64 timeout_ns, std::size_t* received) {
+  *received = 0;
+  if (messages.empty()) return fail_with(Code::kBadArgument, "receive_batch with no room for a message");
+  Code code = receive(&messages[0], timeout_ns);
+  if (code != Code::kOk) return code;
+  std::size_t count_taken = 1;
+  if (messages.size() > 1) {
+    A::store(seat_->handling, layout::kHandlingMany, std::memory_order_release);
+    while (count_taken < messages.size() && take_one(&messages[count_taken]) == Code::kOk) ++count_taken;
+    backoff_.took(count_taken - 1);
+  }
+  *received = count_taken;
+  return Code::kOk;
+}
+
+Code Consumer::settled(const Message& message, bool stale, u64* counter) {
+  if (copies_.put(copy_slot_of(message))) --in_flight_;
+  if (in_flight_ == 0) A::store(seat_->handling, u64{0}, std::memory_order_relaxed);
+  if (stale) {
+    count(seat_->stale_settlements, 1);
+    return Code::kStale;
+  }
+  count(*counter, 1);
+  return Code::kOk;
+}
+
+Code Consumer::ack(const Message& message) {
+  if (Code code = check_usable(); code != Code::kOk) return code;
+  bool stale = false;
+  bool base_moved = false;
+  if (auto* competing = std::get_if<Competing>(&group_)) {
+    stale = competing->ack(lease_of(message)) == Settled::kStale;
+    // A producer that waits for room reads past ACKED words by itself, but has to be woken to do so.
+    const bool wanted = A::load(queue_->files().wake()->room.sleepers, std::memory_order_relaxed) != 0;
+    base_moved = competing->help_base(wanted);
+  } else if (auto* lane = std::get_if<ExclusiveLane>(&group_)) {
+    stale = !lane->ack(message.seq);
+    base_moved = A::load(queue_->files().wake()->room.sleepers, std::memory_order_relaxed) != 0;
+    if (base_moved) lane->raise_base();
+  } else if (auto* order = std::get_if<ExclusiveOrder>(&group_)) {
+    stale = !order->ack(message.seq);
+    base_moved = A::load(queue_->files().wake()->room.sleepers, std::memory_order_relaxed) != 0;
+    if (base_moved) order->raise_base();
+  }
+  if (__builtin_expect(base_moved, false)) wake_producers();
+  return settled(message, stale, &seat_->messages_acked);
+}
+
+Code Consumer::ack_up_to(const Message& message) {
+  if (Code code = check_usable(); code != Code::kOk) return code;
+  u64 settled_count = 0;
+  bool wanted = A::load(queue_->files().wake()->room.sleepers, std::memory_order_relaxed) != 0;
+  if (auto* lane = std::get_if<ExclusiveLane>(&group_)) {
+    settled_count = lane->ack_up_to(message.seq);
+    if (wanted) lane->raise_base();
+  } else if (auto* order = std::get_if<ExclusiveOrder>(&group_)) {
+    settled_count = order->ack_up_to(message.seq);
+    if (wanted) order->raise_base();
+  } else {
+    return fail_with(Code::kBadArgument, fmt::format("ack_up_to needs an exclusive group; {} is competing, and others "
+                                                     "hold messages in between: acknowledge one by one",
+                                                     group_name_));
+  }
+  if (wanted) wake_producers();
+  A::store(seat_->handling, u64{0}, std::memory_order_relaxed);
+  if (settled_count == 0) {
+    count(seat_->stale_settlements, 1);
+    return Code::kStale;
+  }
+  count(seat_->messages_acked, settled_count);
+  return Code::kOk;
+}
+
+Code Consumer::nack(const Message& message) {
+  if (Code code = check_usable(); code != Code::kOk) return code;
+  bool stale = false;
+  if (auto* competing = std::get_if<Competing>(&group_)) {
+    stale = competing->nack(lease_of(message), 0) == Settled::kStale;
+  } else if (auto* lane = std::get_if<ExclusiveLane>(&group_)) {
+    stale = !lane->give_back(message.seq);
+  } else if (auto* order = std::get_if<ExclusiveOrder>(&group_)) {
+    stale = !order->give_back(message.seq);
+  }
+  const Code code = settled(message, stale, &seat_->messages_nacked);
+  if (code == Code::kOk && group_.index() == 1) instance_->ring_bell();
+  return code;
+}
+
+Code Consumer::release(const Message& message) {
+  if (Code code = check_usable(); code != Code::kOk) return code;
+  bool stale = false;
+  if (auto* competing = std::get_if<Competing>(&group_)) {
+    stale = competing->release(lease_of(message)) == Settled::kStale;
+    if (!stale) {
+      A::publish_fence(fenced_);  // SLEEPING, with the READY word as what was published
+      wake_sleepers(*wake_slot_, 1);
+    }
+  } else if (auto* lane = std::get_if<ExclusiveLane>(&group_)) {
+    stale = !lane->give_back(message.seq);
+  } else if (auto* order = std::get_if<ExclusiveOrder>(&group_)) {
+    stale = !order->give_back(message.seq);
+  }
+  return settled(message, stale, &seat_->messages_released);
+}
+
+Result<int> Consumer::descriptor() {
+  if (descriptor_ == nullptr) {
+    Result<std::unique_ptr<ConsumerDescriptor>> made = ConsumerDescriptor::make(*wake_slot_);
+    if (!made) return fail(made.error());
+    descriptor_ = std::move(*made);
+  }
+  return descriptor_->fd();
+}
+
+}  // namespace mooring

@@ -1,0 +1,353 @@
+#include "queue/producer.hpp"
+
+#include <fmt/format.h>
+
+#include "queue/error_detail.hpp"
+
+namespace mooring {
+namespace {
+
+using A = HardwareAtomics;
+
+// Counters have one writer, the owner; relaxed, because nothing is ordered by them.
+void count(u64& counter, u64 by) {
+  A::store(counter, A::load(counter, std::memory_order_relaxed) + by, std::memory_order_relaxed);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Producer>> Producer::open(std::shared_ptr<Instance> instance, const std::string& name,
+                                                 const Options& options) {
+  const Instance::Opening opening(*instance);
+  Result<Json> grant = instance->request({{"op", "open_producer"}, {"queue", name}}, &opening);
+  if (!grant) return fail(grant.error());
+  Result<u64> lane = number_member(*grant, "lane", 0, layout::kLanesMax - 1);
+  if (!lane) return fail(lane.error());
+  Result<u64> generation = number_member(*grant, "generation", 0, ~u32{0});
+  if (!generation) return fail(generation.error());
+  Result<std::shared_ptr<Queue>> queue = instance->attach(name);
+  if (!queue) return fail(queue.error());
+  if (*lane >= (*queue)->constants().lanes_max) {
+    return fail(Code::kCorrupt, fmt::format("queue {}: the supervisor granted lane {}, beyond the last", name, *lane));
+  }
+
+  std::unique_ptr<Producer> producer(new Producer(std::move(instance), std::move(*queue), options));
+  producer->lane_index_ = static_cast<u32>(*lane);
+  producer->lane_generation_ = static_cast<u32>(*generation);
+  producer->granted_ = true;
+  const Queue& q = *producer->queue_;
+  Result<Mapping> mapping = q.files().map_lane(producer->lane_index_, Access::read_write, /*prefault=*/true);
+  if (!mapping) return fail(mapping.error());
+  producer->lane_mapping_ = std::move(*mapping);
+  producer->lane_ = view_lane(producer->lane_mapping_, q.constants().lane_bytes);
+  producer->spsc_ = q.is_spsc();
+  producer->max_message_bytes_ = q.constants().max_message_bytes;
+  A::store(producer->lane_.head->blocked, u64{0}, std::memory_order_relaxed);  // the owner before may have died waiting
+  if (producer->spsc_) {
+    if (SpscWriter<A>::recover(producer->lane_, q.constants().first_seq, &producer->spsc_writer_) !=
+        RingOutcome::kOk) {
+      return fail(Code::kCorrupt,
+                  fmt::format("queue {}: lane {} has no readable end, so its last message is not known; remove and "
+                              "create the queue again",
+                              name, producer->lane_index_));
+    }
+  } else {
+    const layout::LaneSlot& slot = q.files().lane_slot(producer->lane_index_);
+    producer->order_writer_.emplace(q.order(), producer->lane_, producer->lane_index_,
+                                    A::load(slot.reclaim_floor, std::memory_order_acquire));
+  }
+  if (Status status = producer->refresh_groups(); !status) return fail(status.error());
+  // OPENED: release; a supervisor that finds the grant without this gives it to somebody else at our next hello.
+  A::store(producer->lane_.head->opened, u64{producer->lane_generation_}, std::memory_order_release);
+  return producer;
+}
+
+Producer::~Producer() {
+  if (!granted_ || instance_->is_forked()) return;
+  if (order_writer_.has_value()) order_writer_->settle_tail();
+  // CLOSED: release; the supervisor acquires it, now or when it is back, and frees the lane without a death.
+  if (lane_.head != nullptr) A::store(lane_.head->closed, u64{lane_generation_}, std::memory_order_release);
+  // Told as well, so that the lane is free at once. Without a supervisor the notice above is found later.
+  (void)instance_->request({{"op", "close_producer"},
+                            {"queue", queue_->name()},
+                            {"lane", lane_index_},
+                            {"generation", lane_generation_}});
+}
+
+Code Producer::check_usable() const {
+  if (__builtin_expect(instance_->is_forked(), false)) {
+    return fail_with(Code::kForked, "this producer belongs to the parent process; open one of your own");
+  }
+  return Code::kOk;
+}
+
+Code Producer::check_size(std::size_t size) const {
+  if (__builtin_expect(size > max_message_bytes_, false)) {
+    return fail_with(Code::kTooBig, fmt::format("a message of {} bytes is too big for queue {}: max_message_bytes is {}",
+                                                size, queue_->name(), max_message_bytes_));
+  }
+  return Code::kOk;
+}
+
+u64 Producer::mark() {
+  for (int tries = 0; tries < 3; ++tries) {
+    const u64 found = release_mark<A>(bases_, queue_->files().state().group_epoch, group_epoch_);
+    if (found != 0) return found;
+    // GROUP_ENTERED: the epoch moved, or a group is being born. Map what is there now and ask again; 0 is always safe.
+    if (A::load(queue_->files().state().group_epoch, std::memory_order_acquire) == group_epoch_) return 0;
+    if (!refresh_groups()) return 0;
+  }
+  return 0;
+}
+
+Status Producer::refresh_groups() {
+  const QueueFiles& files = queue_->files();
+  // GROUP_ENTERED: acquire, before the slots are read.
+  const u64 epoch = A::load(files.state().group_epoch, std::memory_order_acquire);
+  std::vector<MappedGroup> mapped;
+  std::vector<GroupBase> bases;
+  std::vector<layout::WakeSlot*> slots;
+  for (u32 index = 0; index < queue_->constants().groups_max; ++index) {
+    const layout::GroupSlot& slot = files.group_slot(index);
+    const u64 word = A::load(slot.slot, std::memory_order_acquire);
+    const layout::SlotLife life = layout::slot_life(word);
+    if (life != layout::SlotLife::kEntering && life != layout::SlotLife::kLive) continue;
+    const u32 generation = layout::slot_generation(word);
+    auto known = std::find_if(mapped_groups_.begin(), mapped_groups_.end(), [&](const MappedGroup& group) {
+      return group.index == index && group.generation == generation && group.mapping.data() != nullptr;
+    });
+    MappedGroup group{index, generation, {}};
+    if (known != mapped_groups_.end()) {
+      group.mapping = std::move(known->mapping);
+    } else {
+      Result<Mapping> mapping = files.map_group(index, Access::read_only, /*prefault=*/true);
+      if (!mapping) return fail(mapping.error());
+      group.mapping = std::move(*mapping);
+    }
+    GroupBase base;
+    base.group = view_group(group.mapping.data(), queue_->constants().words,
+                            static_cast<u32>(queue_->constants().parks));
+    base.competing = slot.mode == layout::GroupMode::kCompeting;
+    bases.push_back(base);
+    slots.push_back(&files.group_wake(index));
+    mapped.push_back(std::move(group));
+  }
+  mapped_groups_ = std::move(mapped);
+  bases_ = std::move(bases);
+  wake_slots_ = std::move(slots);
+  fenced_ = A::load(files.state().fence_mode, std::memory_order_acquire) != 0;
+  group_epoch_ = epoch;
+  return {};
+}
+
+void Producer::wake_groups(u64 published) {
+  A::publish_fence(fenced_);  // SLEEPING
+  // Relaxed: a new group's sleepers are looked at by the next publish at the latest, and their sleep has a bound.
+  if (__builtin_expect(A::load(queue_->files().state().group_epoch, std::memory_order_relaxed) != group_epoch_, false)) {
+    (void)refresh_groups();
+  }
+  for (layout::WakeSlot* slot : wake_slots_) {
+    if (__builtin_expect(A::load(slot->sleepers, std::memory_order_relaxed) != 0, false)) {
+      wake_sleepers(*slot, static_cast<u32>(std::min<u64>(published, ~u32{0} >> 1)));
+    }
+  }
+}
+
+u8* Producer::try_room(std::size_t size, RingOutcome* why) {
+  auto release = [this] { return mark(); };
+  return spsc_ ? spsc_writer_.reserve(size, release, why) : order_writer_->reserve(size, release, why);
+}
+
+// Runs `try_again` until it says anything but kFull, or the time is over.
+template <class Try>
+Code Producer::wait_for_room(u64 timeout_ns, Try&& try_again) {
+  layout::LaneHead& head = *lane_.head;
+  if (timeout_ns == 0 || queue_->constants().overflow == layout::Overflow::kReject) {
+    count(head.publishes_rejected, 1);
+    return Code::kFull;
+  }
+  const u64 began_ns = monotonic_ns();
+  const u64 deadline_ns = deadline_after(began_ns, timeout_ns);
+  A::store(head.blocked, u64{1}, std::memory_order_release);  // the supervisor looks for stragglers (core.md A16)
+  Spin spin(options_.wait, options_.spin_ns);
+  Code code = Code::kFull;
+  while (code == Code::kFull && spin.step(deadline_ns)) code = try_again();
+  if (code == Code::kFull) {
+    instance_->ring_bell();
+    Sleeper sleeper(queue_->files().wake()->room);
+    while (code == Code::kFull) {
+      const SleepOutcome slept = sleeper.sleep(deadline_ns, [&] {
+        code = try_again();
+        return code != Code::kFull;
+      });
+      if (code != Code::kFull) break;
+      if (slept == SleepOutcome::kDeadline) code = Code::kTimeout;
+      if (slept == SleepOutcome::kInterrupted) code = Code::kInterrupted;
+      if (code == Code::kFull) {
+        if (Status open = queue_->check_open(); !open) code = fail_with(open.error());
+      }
+      if (code == Code::kFull) code = try_again();
+    }
+  }
+  A::store(head.blocked, u64{0}, std::memory_order_release);
+  count(head.blocked_ns, monotonic_ns() - began_ns);
+  if (code == Code::kTimeout) count(head.publishes_rejected, 1);
+  return code;
+}
+
+u8* Producer::room_for(std::size_t size, u64 timeout_ns, Code* code) {
+  RingOutcome why = RingOutcome::kOk;
+  u8* room = try_room(size, &why);
+  if (__builtin_expect(room != nullptr, true)) return room;
+  if (why == RingOutcome::kTooBig) {
+    *code = fail_with(Code::kTooBig, fmt::format("a message of {} bytes never fits a lane of {} bytes", size,
+                                                 lane_.size_bytes));
+    return nullptr;
+  }
+  *code = wait_for_room(timeout_ns, [&] {
+    room = try_room(size, &why);
+    return room != nullptr ? Code::kOk : Code::kFull;
+  });
+  return room;
+}
+
+Code Producer::flush(u64 timeout_ns, u64* last_seq, u64* published) {
+  if (spsc_) {
+    spsc_writer_.publish();
+    *last_seq = spsc_writer_.next_seq() - 1;
+    wake_groups(*published);
+    return Code::kOk;
+  }
+  *published = 0;
+  auto release = [this] { return mark(); };
+  auto publish_some = [&] {
+    u64 some = 0;
+    const RingOutcome outcome = order_writer_->publish(release, last_seq, &some);
+    *published += some;
+    if (some != 0) wake_groups(some);
+    switch (outcome) {
+      case RingOutcome::kOk: return Code::kOk;
+      case RingOutcome::kFull: return Code::kFull;
+      default:
+        return fail_with(Code::kCorrupt, fmt::format("queue {}: the order ring makes no sense; somebody wrote over it",
+                                                     queue_->name()));
+    }
+  };
+  Code code = publish_some();
+  if (__builtin_expect(code == Code::kFull, false)) code = wait_for_room(timeout_ns, publish_some);
+  if (code != Code::kOk) order_writer_->forget_pending();
+  return code;
+}
+
+Code Producer::publish(const void* data, std::size_t size, u64 timeout_ns, u64* seq) {
+  if (Code code = check_usable(); code != Code::kOk) return code;
+  if (Code code = check_size(size); code != Code::kOk) return code;
+  reserved_ = false;
+  Code code = Code::kOk;
+  u8* room = room_for(size, timeout_ns, &code);
+  if (room == nullptr) return code;
+  A::copy_in(room, data, size);
+  reserved_ = true;
+  reserved_bytes_ = size;
+  return commit_reserved(size, timeout_ns, seq);
+}
+
+Code Producer::commit_reserved(std::size_t size, u64 timeout_ns, u64* seq) {
+  reserved_ = false;
+  if (spsc_) {
+    spsc_writer_.append(size);
+  } else {
+    order_writer_->append(size);
+  }
+  u64 last_seq = 0;
+  u64 published = 1;
+  const Code code = flush(timeout_ns, &last_seq, &published);
+  if (code != Code::kOk) return code;
+  if (seq != nullptr) *seq = last_seq;
+  count(lane_.head->messages_published, 1);
+  count(lane_.head->bytes_published, size);
+  return Code::kOk;
+}
+
+Code Producer::publish_batch(std::span<const Slice> slices, u64 timeout_ns, std::size_t* published) {
+  *published = 0;
+  if (Code code = check_usable(); code != Code::kOk) return code;
+  for (const Slice& slice : slices) {
+    if (Code code = check_size(slice.size); code != Code::kOk) return code;
+  }
+  reserved_ = false;
+  const u64 deadline_ns = timeout_ns == 0 || timeout_ns == kForever ? timeout_ns
+                                                                    : deadline_after(monotonic_ns(), timeout_ns);
+  auto left_ns = [&] {
+    if (timeout_ns == 0 || timeout_ns == kForever) return timeout_ns;
+    const u64 now_ns = monotonic_ns();
+    return now_ns >= deadline_ns ? u64{0} : deadline_ns - now_ns;
+  };
+  u64 appended = 0;
+  u64 bytes = 0;
+  // What is appended goes out before anything waits: a batch that fills the lane is never left pending in silence.
+  auto send = [&] {
+    if (appended == 0) return Code::kOk;
+    u64 last_seq = 0;
+    u64 went_out = appended;
+    const Code code = flush(left_ns(), &last_seq, &went_out);
+    for (u64 i = *published; i < *published + went_out; ++i) bytes += slices[i].size;
+    *published += went_out;
+    appended = 0;
+    return code;
+  };
+  Code code = Code::kOk;
+  for (const Slice& slice : slices) {
+    RingOutcome why = RingOutcome::kOk;
+    u8* room = try_room(slice.size, &why);
+    if (__builtin_expect(room == nullptr, false)) {
+      code = send();
+      if (code != Code::kOk) break;
+      room = room_for(slice.size, left_ns(), &code);
+      if (room == nullptr) break;
+    }
+    A::copy_in(room, slice.data, slice.size);
+    if (spsc_) {
+      spsc_writer_.append(slice.size);
+    } else {
+      order_writer_->append(slice.size);
+    }
+    ++appended;
+  }
+  if (const Code sent = send(); code == Code::kOk) code = sent;
+  count(lane_.head->messages_published, *published);
+  count(lane_.head->bytes_published, bytes);
+  return code;
+}
+
+Code Producer::reserve(std::size_t size, u64 timeout_ns, u8** data) {
+  reserved_ = false;
+  if (Code code = check_usable(); code != Code::kOk) return code;
+  if (Code code = check_size(size); code != Code::kOk) return code;
+  Code code = Code::kOk;
+  u8* room = room_for(size, timeout_ns, &code);
+  if (room == nullptr) return code;
+  reserved_ = true;
+  reserved_bytes_ = size;
+  *data = room;
+  return Code::kOk;
+}
+
+Code Producer::commit(std::size_t size, u64* seq) {
+  if (Code code = check_usable(); code != Code::kOk) return code;
+  if (!reserved_) return fail_with(Code::kBadArgument, "commit without a reservation: call reserve first");
+  if (size > reserved_bytes_) {
+    return fail_with(Code::kBadArgument,
+                     fmt::format("commit of {} bytes, but {} were reserved", size, reserved_bytes_));
+  }
+  // Cells that are all taken are rare (the lane is full long before); the wait is the reserve's kind of wait.
+  return commit_reserved(size, kForever, seq);
+}
+
+Code Producer::abort() {
+  if (!reserved_) return fail_with(Code::kBadArgument, "abort without a reservation: call reserve first");
+  reserved_ = false;
+  return Code::kOk;
+}
+
+}  // namespace mooring

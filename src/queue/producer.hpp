@@ -1,0 +1,94 @@
+// A producer handle: one lane of a queue, for one thread at a time.
+//
+// The fast path (publish with room, nobody asleep) makes no system call, takes no lock and allocates nothing. Slow
+// things (a new group to map, waiting for room) are in producer.cpp.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "group/release_mark.hpp"
+#include "queue/instance.hpp"
+#include "queue/queue.hpp"
+#include "queue/sleeper.hpp"
+#include "queue/wait_strategy.hpp"
+
+namespace mooring {
+
+struct Slice {
+  const void* data;
+  std::size_t size;
+};
+
+class Producer {
+ public:
+  struct Options {
+    WaitStrategy wait = WaitStrategy::kAdaptive;
+    u64 spin_ns = kSpinNsDefault;
+  };
+  static Result<std::unique_ptr<Producer>> open(std::shared_ptr<Instance> instance, const std::string& queue,
+                                                const Options& options);
+  ~Producer();
+
+  // Every Code below 0 left its story in error_detail(). `timeout_ns` 0: never waits (kFull).
+  Code publish(const void* data, std::size_t size, u64 timeout_ns, u64* seq);
+  // In order, not atomic: `published` says how many went out, also with kFull, kTimeout and failures.
+  Code publish_batch(std::span<const Slice> slices, u64 timeout_ns, std::size_t* published);
+  // One reservation at a time; reserving again forgets the one before.
+  Code reserve(std::size_t size, u64 timeout_ns, u8** data);
+  Code commit(std::size_t size, u64* seq);
+  Code abort();
+
+  u32 lane_index() const { return lane_index_; }
+
+ private:
+  struct MappedGroup {
+    u32 index = 0;
+    u32 generation = 0;
+    Mapping mapping;
+  };
+
+  Producer(std::shared_ptr<Instance> instance, std::shared_ptr<Queue> queue, Options options)
+      : instance_(std::move(instance)), queue_(std::move(queue)), options_(options) {}
+
+  Code check_usable() const;
+  Code check_size(std::size_t size) const;
+  // Room for a frame, waiting for it if need be. Null with the reason.
+  u8* room_for(std::size_t size, u64 timeout_ns, Code* code);
+  u8* try_room(std::size_t size, RingOutcome* why);
+  // Publishes what is appended; waits for cells (MPMC). What cannot go out in time is forgotten; `published` counts.
+  Code flush(u64 timeout_ns, u64* last_seq, u64* published);
+  Code commit_reserved(std::size_t size, u64 timeout_ns, u64* seq);
+  u64 mark();
+  Status refresh_groups();
+  void wake_groups(u64 published);
+  template <class Try>
+  Code wait_for_room(u64 timeout_ns, Try&& try_again);
+
+  std::shared_ptr<Instance> instance_;
+  std::shared_ptr<Queue> queue_;
+  Options options_;
+  u32 lane_index_ = 0;
+  u32 lane_generation_ = 0;
+  Mapping lane_mapping_;
+  LaneView lane_;
+  bool spsc_ = false;
+  bool fenced_ = false;
+  bool granted_ = false;
+  u64 max_message_bytes_ = 0;
+  SpscWriter<HardwareAtomics> spsc_writer_;
+  std::optional<OrderWriter<HardwareAtomics>> order_writer_;
+
+  // As of group_epoch_.
+  u64 group_epoch_ = ~u64{0};
+  std::vector<MappedGroup> mapped_groups_;
+  std::vector<GroupBase> bases_;
+  std::vector<layout::WakeSlot*> wake_slots_;
+
+  std::size_t reserved_bytes_ = 0;
+  bool reserved_ = false;
+};
+
+}  // namespace mooring

@@ -1,0 +1,723 @@
+#include "supervisor/queue_keeper.hpp"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <cstring>
+
+#include "base/kill_point.hpp"
+#include "platform/fault_guard.hpp"
+#include "queue/sleeper.hpp"
+#include "segment/names.hpp"
+
+namespace mooring {
+namespace {
+
+using A = HardwareAtomics;
+
+constexpr u64 kTickNs = 10 * kNsPerMs;
+constexpr u64 kRestMostNs = kNsPerSecond;
+constexpr u32 kStragglerLooks = 2;       // unchanged for two ticks (core.md A16)
+constexpr u32 kStragglersPerLook = 512;  // bounds one look; the next is a tick away
+constexpr u32 kQuotaMost = 1024;
+
+std::string_view name_of(const layout::GroupSlot& slot) {
+  return {slot.name, ::strnlen(slot.name, layout::kNameLengthMax)};
+}
+
+}  // namespace
+
+QueueKeeper::QueueKeeper(std::string name, std::shared_ptr<Queue> queue)
+    : name_(std::move(name)),
+      queue_(std::move(queue)),
+      files_(&queue_->files()),
+      parks_(*files_),
+      groups_(constants().groups_max),
+      seat_mappings_(constants().seats_max),
+      lane_guarded_(constants().lanes_max, false),
+      fault_(std::make_unique<std::atomic<bool>>(false)) {}
+
+QueueKeeper::~QueueKeeper() {
+  for (const void* range : guarded_) unregister_range(range);
+}
+
+Result<std::unique_ptr<QueueKeeper>> QueueKeeper::open(const File& shared_directory, uid_t owner,
+                                                       const std::string& name, u64 incarnation) {
+  Result<std::shared_ptr<Queue>> queue = Queue::attach(shared_directory, owner, name, /*as_supervisor=*/true);
+  if (!queue) return fail(queue.error());
+  std::unique_ptr<QueueKeeper> keeper(new QueueKeeper(name, std::move(*queue)));
+  A::store(keeper->files_->state().incarnation, incarnation, std::memory_order_release);
+  if (keeper->queue_->is_spsc() && keeper->files_->lane_slot(0).made == 0) {
+    // Consumers poll the lane before its first producer comes.
+    if (Status status = make_lane_file(*keeper->files_, 0); !status) return fail(status.error());
+    MOORING_KILL_POINT("keeper.lane_made");
+    keeper->files_->lane_slot(0).made = 1;
+  }
+  return keeper;
+}
+
+void QueueKeeper::guard(const Mapping& mapping) {
+  if (mapping.data() != nullptr && register_range(mapping.data(), mapping.size_bytes(), fault_.get())) {
+    guarded_.push_back(mapping.data());
+  }
+}
+
+void QueueKeeper::set_slot(u64& slot, u32 generation, layout::SlotLife life) {
+  // SLOT: release, after the fields beside it; clients acquire the slot before they read those.
+  A::store(slot, layout::make_slot(generation, life), std::memory_order_release);
+}
+
+const LaneView* QueueKeeper::lane(u32 index) {
+  const LaneView* view = queue_->lane(index);
+  if (view != nullptr && !lane_guarded_[index]) {
+    lane_guarded_[index] = true;
+    if (register_range(view->head, layout::lane_file_bytes(view->size_bytes), fault_.get())) {
+      guarded_.push_back(view->head);
+    }
+  }
+  return view;
+}
+
+const layout::SeatHead* QueueKeeper::seat(u32 index) {
+  if (files_->seat_slot(index).made == 0) return nullptr;
+  if (seat_mappings_[index].data() == nullptr) {
+    Result<Mapping> mapping = files_->map_seat(index, Access::read_only);
+    if (!mapping) return nullptr;
+    seat_mappings_[index] = std::move(*mapping);
+    guard(seat_mappings_[index]);
+  }
+  return reinterpret_cast<const layout::SeatHead*>(seat_mappings_[index].data());
+}
+
+QueueKeeper::Group* QueueKeeper::group(u32 index) {
+  const u64 slot = A::load(files_->group_slot(index).slot, std::memory_order_relaxed);  // our own word
+  const layout::SlotLife life = layout::slot_life(slot);
+  if (life != layout::SlotLife::kLive && life != layout::SlotLife::kEntering) return nullptr;
+  Group& known = groups_[index];
+  if (known.mapped && known.generation == layout::slot_generation(slot)) return &known;
+  Result<Mapping> mapping = files_->map_group(index, Access::read_write, /*prefault=*/true);
+  if (!mapping) {
+    spdlog::error("queue {}: group {}: {}", name_, name_of(files_->group_slot(index)), mapping.error().text);
+    return nullptr;
+  }
+  if (known.mapped) {
+    unregister_range(known.mapping.data());
+    std::erase(guarded_, static_cast<const void*>(known.mapping.data()));
+  }
+  known = Group{};
+  known.mapping = std::move(*mapping);
+  known.mapped = true;
+  known.generation = layout::slot_generation(slot);
+  known.view = view_group(known.mapping.data(), constants().words, static_cast<u32>(constants().parks));
+  guard(known.mapping);
+  return &known;
+}
+
+bool QueueKeeper::is_competing(u32 index) const {
+  return files_->group_slot(index).mode == layout::GroupMode::kCompeting;
+}
+
+std::optional<u32> QueueKeeper::find_group(const std::string& name) const {
+  for (u32 index = 0; index < constants().groups_max; ++index) {
+    const layout::GroupSlot& slot = files_->group_slot(index);
+    if (layout::slot_life(slot.slot) == layout::SlotLife::kLive && name_of(slot) == name) return index;
+  }
+  return std::nullopt;
+}
+
+std::string QueueKeeper::holder_text(u32 pid) const { return fmt::format("pid {} ({})", pid, process_name(pid)); }
+
+void QueueKeeper::fail_queue(const std::string& why) {
+  if (failed_) return;
+  failed_ = true;
+  spdlog::error("queue {}: taken out of service: {}; `mooring rm {}` and create it again", name_, why, name_);
+  A::store(files_->state().life, static_cast<u64>(layout::QueueLife::kFailed), std::memory_order_release);
+}
+
+void QueueKeeper::mark_removed() {
+  A::store(files_->state().life, static_cast<u64>(layout::QueueLife::kRemoved), std::memory_order_release);
+  wake_room();
+  for (u32 index = 0; index < constants().groups_max; ++index) wake_group(index, ~u32{0} >> 1);
+}
+
+void QueueKeeper::set_fence_mode() {
+  if (A::load(files_->state().fence_mode, std::memory_order_relaxed) != 0) return;
+  A::store(files_->state().fence_mode, u64{1}, std::memory_order_release);
+  A::add(files_->state().group_epoch, u64{1}, std::memory_order_release);  // publishers read both anew
+}
+
+// --- Groups ---------------------------------------------------------------------------------------------------------
+
+// The next free seq (MPMC), or the lane's end as {position, seq} (SPSC). Bounded by one walk around.
+u64 QueueKeeper::tail_now(LaneCursor* lane_tail) {
+  if (!queue_->is_spsc()) {
+    const OrderView order = queue_->order();
+    u64 tail = std::max(A::load(order.head->tail, std::memory_order_acquire), constants().first_seq);
+    u64 cell = 0;
+    for (u64 steps = 0; steps < 2 * order.count() && is_published<A>(order, tail, &cell); ++steps) ++tail;
+    return tail;
+  }
+  const LaneView* view = lane(0);
+  if (view == nullptr) return 0;
+  const u64 current = A::load(view->head->checkpoint_current, std::memory_order_acquire) & 1;
+  LaneCursor cursor{A::load(view->head->checkpoints[current].position, std::memory_order_relaxed),
+                    A::load(view->head->checkpoints[current].seq, std::memory_order_relaxed)};
+  if (cursor.seq == 0) cursor.seq = constants().first_seq;
+  const SpscReader<A> reader(*view, cursor.seq);
+  FrameView frame;
+  // A living writer may run ahead of the walk for ever; one lane of frames is far enough for a place to start.
+  for (u64 steps = 0; steps < view->size_bytes / layout::kFrameAlignment; ++steps) {
+    if (reader.peek(&cursor, &frame) != RingOutcome::kOk) break;
+    reader.step(&cursor, frame);
+  }
+  *lane_tail = cursor;
+  return cursor.position;
+}
+
+Result<bool> QueueKeeper::create_group(const std::string& name, layout::GroupMode mode) {
+  if (Status status = check_name("group", name); !status) return fail(status.error());
+  if (queue_->is_spsc() && mode != layout::GroupMode::kExclusive) {
+    return fail(Code::kBadArgument, fmt::format("queue {} is spsc: its groups are exclusive; use an mpmc queue for "
+                                                "competing consumers",
+                                                name_));
+  }
+  if (const auto known = find_group(name); known.has_value()) {
+    if (files_->group_slot(*known).mode == mode) return false;
+    return fail(Code::kExists, fmt::format("group {} of queue {} exists with mode {}", name, name_,
+                                           is_competing(*known) ? "competing" : "exclusive"));
+  }
+  for (u32 index = 0; index < constants().groups_max; ++index) {
+    layout::GroupSlot& slot = files_->group_slot(index);
+    if (layout::slot_life(slot.slot) != layout::SlotLife::kFree) continue;
+    if (Status status = make_group_file(*files_, index, constants().first_seq); !status) return fail(status.error());
+    MOORING_KILL_POINT("keeper.group_made");
+    std::memset(slot.name, 0, sizeof slot.name);
+    std::memcpy(slot.name, name.data(), name.size());
+    slot.mode = mode;
+    slot.start = 0;
+    A::store(slot.quota, kQuotaMost, std::memory_order_relaxed);
+    set_slot(slot.slot, layout::slot_generation(slot.slot) + 1, layout::SlotLife::kEntering);
+    MOORING_KILL_POINT("keeper.group_entered");
+    // GROUP_ENTERED: release, after the slot and before the start is taken (core.md A17).
+    A::add(files_->state().group_epoch, u64{1}, std::memory_order_acq_rel);
+    MOORING_KILL_POINT("keeper.group_epoch");
+    if (Status status = finish_birth(index); !status) return fail(status.error());
+    return true;
+  }
+  return fail(Code::kNoSeat, fmt::format("queue {} has all its {} groups; remove one, or create the queue with a "
+                                         "larger groups_max",
+                                         name_, constants().groups_max));
+}
+
+Status QueueKeeper::finish_birth(u32 index) {
+  layout::GroupSlot& slot = files_->group_slot(index);
+  Group* born = group(index);
+  if (born == nullptr) return fail(Code::kIo, fmt::format("queue {}: cannot map the new group", name_));
+  // The full fence between the epoch and the bases: a publisher either sees the epoch after its bases, or computed its
+  // mark before any base that is read here.
+  A::full_fence();
+  LaneCursor lane_tail;
+  u64 start = tail_now(&lane_tail);
+  if (!queue_->is_spsc()) {
+    for (u32 other = 0; other < constants().groups_max; ++other) {
+      Group* known = other == index ? nullptr : group(other);
+      if (known != nullptr) start = std::max(start, A::load(known->view.head->base, std::memory_order_acquire));
+    }
+  }
+  // SPSC: no base is beyond the lane's end, so that is the maximum already.
+  const u64 start_seq = queue_->is_spsc() ? lane_tail.seq : start;
+  initialise_words(born->view, start_seq);
+  A::store(born->view.head->acked, start, std::memory_order_relaxed);
+  A::store(born->view.head->base_seq_hint, start_seq, std::memory_order_relaxed);
+  MOORING_KILL_POINT("keeper.group_initialised");
+  // Release: the words are there before the base stops pinning everything.
+  A::store(born->view.head->base, start, std::memory_order_release);
+  slot.start = start;
+  MOORING_KILL_POINT("keeper.group_based");
+  set_slot(slot.slot, layout::slot_generation(slot.slot), layout::SlotLife::kLive);
+  wake_room();
+  return {};
+}
+
+Status QueueKeeper::remove_group(const std::string& name) {
+  const auto index = find_group(name);
+  if (!index.has_value()) return fail(Code::kNoSuchQueue, fmt::format("queue {} has no group {}", name_, name));
+  u64 alive = 0;
+  u64 groups = 0;
+  for (u32 seat_index = 1; seat_index < constants().seats_max; ++seat_index) {
+    const layout::SeatSlot& seat_slot = files_->seat_slot(seat_index);
+    if (layout::slot_life(seat_slot.slot) == layout::SlotLife::kLive && seat_slot.group == *index) ++alive;
+  }
+  for (u32 other = 0; other < constants().groups_max; ++other) {
+    if (layout::slot_life(files_->group_slot(other).slot) == layout::SlotLife::kLive) ++groups;
+  }
+  if (alive != 0) {
+    return fail(Code::kNoSeat, fmt::format("group {} of queue {} has {} consumers; close them first (`mooring "
+                                           "consumers {}` lists them)",
+                                           name, name_, alive, name_));
+  }
+  if (groups == 1) {
+    return fail(Code::kBadArgument, fmt::format("group {} is the last of queue {}, and a queue has at least one; remove "
+                                                "the queue instead",
+                                                name, name_));
+  }
+  layout::GroupSlot& slot = files_->group_slot(*index);
+  set_slot(slot.slot, layout::slot_generation(slot.slot), layout::SlotLife::kLeaving);
+  MOORING_KILL_POINT("keeper.group_leaving");
+  finish_removal(*index);
+  return {};
+}
+
+void QueueKeeper::finish_removal(u32 index) {
+  layout::GroupSlot& slot = files_->group_slot(index);
+  A::add(files_->state().group_epoch, u64{1}, std::memory_order_acq_rel);  // GROUP_ENTERED, here: taken out
+  set_slot(slot.slot, layout::slot_generation(slot.slot), layout::SlotLife::kFree);
+  wake_room();  // what only this group needed is free now
+}
+
+void QueueKeeper::deal_quotas(u32 index) {
+  u32 consumers = 0;
+  for (u32 seat_index = 1; seat_index < constants().seats_max; ++seat_index) {
+    const layout::SeatSlot& seat_slot = files_->seat_slot(seat_index);
+    if (layout::slot_life(seat_slot.slot) == layout::SlotLife::kLive && seat_slot.group == index) ++consumers;
+  }
+  // Their sum is at most half of X, so that every straggler's messages can be parked (core.md A16).
+  const u64 share = constants().parks / 2 / std::max(consumers, 1U);
+  A::store(files_->group_slot(index).quota,
+           static_cast<u32>(std::clamp<u64>(share, 1, kQuotaMost)), std::memory_order_relaxed);
+}
+
+// --- Producers ------------------------------------------------------------------------------------------------------
+
+Result<LaneGrant> QueueKeeper::open_producer(const ProcessIdentity& owner) {
+  free_left_lanes();
+  u32 found = constants().lanes_max;
+  for (u32 index = 0; index < constants().lanes_max; ++index) {
+    const layout::LaneSlot& slot = files_->lane_slot(index);
+    if (layout::slot_life(slot.slot) != layout::SlotLife::kFree) continue;
+    if (found == constants().lanes_max || (slot.made != 0 && files_->lane_slot(found).made == 0)) found = index;
+  }
+  if (found == constants().lanes_max) {
+    if (queue_->is_spsc()) {
+      return fail(Code::kNoSeat, fmt::format("queue {} is spsc and has its producer: {}", name_,
+                                             holder_text(files_->lane_slot(0).pid)));
+    }
+    return fail(Code::kNoSeat, fmt::format("queue {} has all its {} producers; close one, or create the queue with a "
+                                           "larger producers_max",
+                                           name_, constants().lanes_max));
+  }
+  layout::LaneSlot& slot = files_->lane_slot(found);
+  if (slot.made == 0) {
+    if (Status status = make_lane_file(*files_, found); !status) return fail(status.error());
+    MOORING_KILL_POINT("keeper.lane_made");
+    slot.made = 1;
+  }
+  slot.pid = owner.pid;
+  slot.start_time_ticks = owner.start_time_ticks;
+  const u32 generation = layout::slot_generation(slot.slot) + 1;
+  MOORING_KILL_POINT("keeper.lane_identity");
+  set_slot(slot.slot, generation, layout::SlotLife::kLive);
+  MOORING_KILL_POINT("keeper.lane_live");
+  return LaneGrant{found, generation};
+}
+
+Status QueueKeeper::close_producer(const ProcessIdentity& owner, u32 index, u32 generation) {
+  if (index >= constants().lanes_max) return fail(Code::kBadArgument, "close_producer: no such lane");
+  const layout::LaneSlot& slot = files_->lane_slot(index);
+  if (layout::slot_life(slot.slot) != layout::SlotLife::kLive || layout::slot_generation(slot.slot) != generation) {
+    return {};  // closed already: found by its notice
+  }
+  if (ProcessIdentity{slot.pid, slot.start_time_ticks} != owner) {
+    return fail(Code::kPermission, fmt::format("queue {}: lane {} belongs to {}", name_, index, holder_text(slot.pid)));
+  }
+  retire_lane(index);
+  free_left_lanes();
+  return {};
+}
+
+// The owner is dead, or has closed: it publishes nothing more.
+void QueueKeeper::retire_lane(u32 index) {
+  layout::LaneSlot& slot = files_->lane_slot(index);
+  const u32 generation = layout::slot_generation(slot.slot);
+  if (queue_->is_spsc()) {
+    set_slot(slot.slot, generation, layout::SlotLife::kFree);  // the next producer walks to where this one ended
+    return;
+  }
+  slot.last_seq = last_seq_of_lane(index);
+  MOORING_KILL_POINT("keeper.lane_last_seq");
+  set_slot(slot.slot, generation, layout::SlotLife::kLeaving);
+  MOORING_KILL_POINT("keeper.lane_leaving");
+}
+
+// One scan of the order ring; 0 if no cell names the lane.
+u64 QueueKeeper::last_seq_of_lane(u32 index) const {
+  const OrderView order = queue_->order();
+  const u64 tail_lap = order.lap(A::load(order.head->tail, std::memory_order_acquire));
+  u64 last = 0;
+  for (u64 place = 0; place < order.count(); ++place) {
+    const u64 cell = A::load(order.cells[place], std::memory_order_acquire);
+    if (layout::cell_lane(cell) != index) continue;
+    const u64 lap = layout::extend(layout::cell_lap(cell), layout::kCellLapBits, tail_lap);
+    if (lap > tail_lap + 1) continue;  // garbage: nothing can be two laps ahead of a tail that lags by 16
+    last = std::max(last, lap * order.count() + place);
+  }
+  return last;
+}
+
+u64 QueueKeeper::release_mark_now() {
+  u64 mark = ~u64{0};
+  bool any = false;
+  for (u32 index = 0; index < constants().groups_max; ++index) {
+    Group* known = group(index);
+    if (known == nullptr) continue;
+    any = true;
+    mark = std::min(mark, is_competing(index) ? effective_base<A>(known->view)
+                                              : A::load(known->view.head->base, std::memory_order_acquire));
+  }
+  return any ? mark : 0;
+}
+
+void QueueKeeper::free_left_lanes() {
+  if (queue_->is_spsc()) return;
+  u64 mark = 0;
+  for (u32 index = 0; index < constants().lanes_max; ++index) {
+    layout::LaneSlot& slot = files_->lane_slot(index);
+    if (layout::slot_life(slot.slot) != layout::SlotLife::kLeaving) continue;
+    if (mark == 0) mark = release_mark_now();
+    if (slot.last_seq >= mark && slot.last_seq != 0) continue;
+    // Above every seq the owners before published: a reader that stopped while copying one of those sees it.
+    slot.reclaim_floor = std::max(slot.reclaim_floor, slot.last_seq + 1);
+    MOORING_KILL_POINT("keeper.lane_floor");
+    set_slot(slot.slot, layout::slot_generation(slot.slot), layout::SlotLife::kFree);
+  }
+}
+
+// --- Consumers ------------------------------------------------------------------------------------------------------
+
+Result<SeatGrant> QueueKeeper::open_consumer(const std::string& group_name, const ProcessIdentity& owner) {
+  const auto group_index = find_group(group_name);
+  if (!group_index.has_value()) {
+    return fail(Code::kNoSuchQueue, fmt::format("queue {} has no group {}; create it with `mooring create {} --group "
+                                                "{}`",
+                                                name_, group_name, name_, group_name));
+  }
+  u32 found = 0;
+  for (u32 index = 1; index < constants().seats_max; ++index) {
+    const layout::SeatSlot& slot = files_->seat_slot(index);
+    if (layout::slot_life(slot.slot) == layout::SlotLife::kLive) {
+      if (slot.group == *group_index && !is_competing(*group_index)) {
+        return fail(Code::kNoSeat, fmt::format("group {} of queue {} is exclusive and has its consumer: {}", group_name,
+                                               name_, holder_text(slot.pid)));
+      }
+      continue;
+    }
+    if (found == 0 || (slot.made != 0 && files_->seat_slot(found).made == 0)) found = index;
+  }
+  if (found == 0) {
+    return fail(Code::kNoSeat, fmt::format("queue {} has all its {} consumers; close one, or create the queue with a "
+                                           "larger consumers_max",
+                                           name_, constants().seats_max - 1));
+  }
+  layout::SeatSlot& slot = files_->seat_slot(found);
+  if (slot.made == 0) {
+    if (Status status = make_seat_file(*files_, found); !status) return fail(status.error());
+    MOORING_KILL_POINT("keeper.seat_made");
+    slot.made = 1;
+  }
+  slot.pid = owner.pid;
+  slot.start_time_ticks = owner.start_time_ticks;
+  slot.group = *group_index;
+  const u32 generation = layout::slot_generation(slot.slot) + 1;
+  MOORING_KILL_POINT("keeper.seat_identity");
+  set_slot(slot.slot, generation, layout::SlotLife::kLive);
+  MOORING_KILL_POINT("keeper.seat_live");
+  deal_quotas(*group_index);
+  return SeatGrant{found, generation, *group_index};
+}
+
+Status QueueKeeper::close_consumer(const ProcessIdentity& owner, u32 index, u32 generation) {
+  if (index == 0 || index >= constants().seats_max) return fail(Code::kBadArgument, "close_consumer: no such seat");
+  const layout::SeatSlot& slot = files_->seat_slot(index);
+  if (layout::slot_life(slot.slot) != layout::SlotLife::kLive || layout::slot_generation(slot.slot) != generation) {
+    return {};
+  }
+  if (ProcessIdentity{slot.pid, slot.start_time_ticks} != owner) {
+    return fail(Code::kPermission, fmt::format("queue {}: seat {} belongs to {}", name_, index, holder_text(slot.pid)));
+  }
+  free_seat(index);
+  return {};
+}
+
+// Its owner is dead, or has closed. Seats are free only after a full pass: a number is never two owners' at once.
+void QueueKeeper::free_seat(u32 index) {
+  layout::SeatSlot& slot = files_->seat_slot(index);
+  const u32 group_index = slot.group;
+  Group* known = group_index < constants().groups_max ? group(group_index) : nullptr;
+  if (known != nullptr && is_competing(group_index)) {
+    const u64 count = repair(*known).give_back_all_of(index);
+    if (count != 0) wake_group(group_index, count);
+  }
+  MOORING_KILL_POINT("keeper.seat_swept");
+  set_slot(slot.slot, layout::slot_generation(slot.slot), layout::SlotLife::kFree);
+  if (known != nullptr) deal_quotas(group_index);
+}
+
+void QueueKeeper::owner_died(const ProcessIdentity& owner) {
+  for (u32 index = 1; index < constants().seats_max; ++index) {
+    const layout::SeatSlot& slot = files_->seat_slot(index);
+    if (layout::slot_life(slot.slot) == layout::SlotLife::kLive &&
+        ProcessIdentity{slot.pid, slot.start_time_ticks} == owner) {
+      free_seat(index);
+    }
+  }
+  for (u32 index = 0; index < constants().lanes_max; ++index) {
+    const layout::LaneSlot& slot = files_->lane_slot(index);
+    if (layout::slot_life(slot.slot) == layout::SlotLife::kLive &&
+        ProcessIdentity{slot.pid, slot.start_time_ticks} == owner) {
+      retire_lane(index);
+    }
+  }
+  free_left_lanes();
+  next_look_ns_ = 0;
+}
+
+void QueueKeeper::drop_untaken(const ProcessIdentity& owner) {
+  for (u32 index = 1; index < constants().seats_max; ++index) {
+    const layout::SeatSlot& slot = files_->seat_slot(index);
+    if (layout::slot_life(slot.slot) != layout::SlotLife::kLive ||
+        ProcessIdentity{slot.pid, slot.start_time_ticks} != owner) {
+      continue;
+    }
+    const layout::SeatHead* head = seat(index);
+    if (head != nullptr &&
+        A::load(head->opened, std::memory_order_acquire) != layout::slot_generation(slot.slot)) {
+      free_seat(index);
+    }
+  }
+  for (u32 index = 0; index < constants().lanes_max; ++index) {
+    const layout::LaneSlot& slot = files_->lane_slot(index);
+    if (layout::slot_life(slot.slot) != layout::SlotLife::kLive ||
+        ProcessIdentity{slot.pid, slot.start_time_ticks} != owner) {
+      continue;
+    }
+    const LaneView* view = lane(index);
+    if (view != nullptr &&
+        A::load(view->head->opened, std::memory_order_acquire) != layout::slot_generation(slot.slot)) {
+      retire_lane(index);
+    }
+  }
+  free_left_lanes();
+}
+
+bool QueueKeeper::holds_anything(const ProcessIdentity& owner) const {
+  for (u32 index = 1; index < constants().seats_max; ++index) {
+    const layout::SeatSlot& slot = files_->seat_slot(index);
+    if (layout::slot_life(slot.slot) == layout::SlotLife::kLive &&
+        ProcessIdentity{slot.pid, slot.start_time_ticks} == owner) {
+      return true;
+    }
+  }
+  for (u32 index = 0; index < constants().lanes_max; ++index) {
+    const layout::LaneSlot& slot = files_->lane_slot(index);
+    if (layout::slot_life(slot.slot) == layout::SlotLife::kLive &&
+        ProcessIdentity{slot.pid, slot.start_time_ticks} == owner) {
+      return true;
+    }
+  }
+  return false;
+}
+
+// --- After a restart ------------------------------------------------------------------------------------------------
+
+Status QueueKeeper::adopt(std::vector<ProcessIdentity>* owners) {
+  for (u32 index = 0; index < constants().groups_max; ++index) {
+    const layout::SlotLife life = layout::slot_life(files_->group_slot(index).slot);
+    if (life == layout::SlotLife::kEntering) {
+      A::add(files_->state().group_epoch, u64{1}, std::memory_order_acq_rel);  // perhaps not raised yet
+      if (Status status = finish_birth(index); !status) return status;
+    }
+    if (life == layout::SlotLife::kLeaving) finish_removal(index);
+    Group* known = group(index);
+    if (known == nullptr || !is_competing(index)) continue;
+    repair(*known).reconcile();
+    for (u32 park = 0; park < known->view.parks_count; ++park) {
+      const layout::ParkEntry& entry = known->view.parks[park];
+      const u64 word = A::load(entry.word, std::memory_order_acquire);
+      if (layout::read_park_word(word).state == layout::ParkState::kFree) continue;
+      ++known->parked;
+      if (!parks_.adopt(A::load(entry.loc, std::memory_order_relaxed), A::load(entry.seq, std::memory_order_relaxed))) {
+        spdlog::error("queue {}: group {}: park entry {} names no record", name_, name_of(files_->group_slot(index)),
+                      park);
+      }
+    }
+  }
+  bool any_group = false;
+  for (u32 index = 0; index < constants().groups_max; ++index) {
+    any_group = any_group || layout::slot_life(files_->group_slot(index).slot) == layout::SlotLife::kLive;
+  }
+  if (!any_group) {  // killed between the queue and its first group
+    const auto mode = queue_->is_spsc() ? layout::GroupMode::kExclusive : layout::GroupMode::kCompeting;
+    if (Result<bool> made = create_group("default", mode); !made) return fail(made.error());
+  }
+  const auto note = [&](u32 pid, u64 start_time_ticks) {
+    const ProcessIdentity owner{pid, start_time_ticks};
+    if (std::find(owners->begin(), owners->end(), owner) == owners->end()) owners->push_back(owner);
+  };
+  for (u32 index = 1; index < constants().seats_max; ++index) {
+    const layout::SeatSlot& slot = files_->seat_slot(index);
+    if (layout::slot_life(slot.slot) == layout::SlotLife::kLive) note(slot.pid, slot.start_time_ticks);
+  }
+  for (u32 index = 0; index < constants().lanes_max; ++index) {
+    const layout::LaneSlot& slot = files_->lane_slot(index);
+    if (layout::slot_life(slot.slot) == layout::SlotLife::kLive) note(slot.pid, slot.start_time_ticks);
+  }
+  return {};
+}
+
+// --- The tick -------------------------------------------------------------------------------------------------------
+
+void QueueKeeper::wake_group(u32 index, u64 count) {
+  wake_sleepers(files_->group_wake(index), static_cast<u32>(std::min<u64>(count, ~u32{0} >> 1)));
+}
+void QueueKeeper::wake_room() { wake_sleepers(files_->wake()->room, ~u32{0} >> 1); }
+
+bool QueueKeeper::any_lane_blocked() const {
+  for (u32 index = 0; index < constants().lanes_max; ++index) {
+    if (layout::slot_life(files_->lane_slot(index).slot) != layout::SlotLife::kLive) continue;
+    const LaneView* view = queue_->lane(index);
+    if (view != nullptr && A::load(view->head->blocked, std::memory_order_acquire) != 0) return true;
+  }
+  return false;
+}
+
+// True: something there needs a look soon.
+bool QueueKeeper::look_at_group(u32 index, bool pressure) {
+  Group* known = group(index);
+  if (known == nullptr || !is_competing(index)) return false;
+  GroupRepair<A> fix = repair(*known);
+  bool busy = false;
+  const u64 base = fix.step_base();
+  if (base != known->last_base) {
+    known->last_base = base;
+    wake_room();
+    busy = true;
+  }
+  if (fix.announce_base_if_ready()) wake_group(index, 1);
+
+  u64 seq = 0;
+  u64 word = 0;
+  if (fix.leased_at_base(&seq, &word)) {
+    known->stuck_looks = seq == known->stuck_seq && word == known->stuck_word ? known->stuck_looks + 1 : 0;
+    known->stuck_seq = seq;
+    known->stuck_word = word;
+    busy = true;
+    if (known->stuck_looks >= kStragglerLooks && (pressure || fix.window_half_full())) {
+      const u32 straggler = layout::word_owner(word);
+      u32 moved = 0;
+      // All it holds from base on: what stands behind a straggler's message and is its own will not go sooner.
+      while (moved < kStragglersPerLook && fix.leased_at_base(&seq, &word) && layout::word_owner(word) == straggler) {
+        if (!fix.park_straggler(
+                seq, word, [this](u32 lane_index) { return lane(lane_index); },
+                [this, index](const FrameView& frame) { return parks_.place(frame, index); })) {
+          break;
+        }
+        ++moved;
+      }
+      known->parked += moved;
+      if (moved != 0) {
+        wake_room();
+        wake_group(index, moved);
+        spdlog::info("queue {}: group {}: {} messages of a standing consumer (seat {}, pid {}) left the window", name_,
+                     name_of(files_->group_slot(index)), moved, straggler,
+                     straggler < constants().seats_max ? files_->seat_slot(straggler).pid : 0);
+      }
+    }
+  } else {
+    known->stuck_looks = 0;
+  }
+  if (known->parked != 0) {
+    const u64 freed = fix.reap_parks([this](u64 loc) { parks_.release(loc); });
+    known->parked -= std::min(known->parked, freed);
+    fix.announce_lost_parks();
+    busy = true;
+  }
+
+  // Sleepers beside work, twice in a row: a publisher stopped before it woke them.
+  if (A::load(files_->group_wake(index).sleepers, std::memory_order_relaxed) != 0 &&
+      CompetingConsumer<A>(known->view, queue_->order(), 0).may_have_work()) {
+    if (++known->unheard_looks >= 2) wake_group(index, ~u32{0} >> 1);
+    busy = true;
+  } else {
+    known->unheard_looks = 0;
+  }
+  return busy;
+}
+
+u64 QueueKeeper::tick(u64 now_ns, bool bell) {
+  if (failed_) return kRestMostNs;
+  if (!bell && now_ns < next_look_ns_) return next_look_ns_ - now_ns;
+  if (fault_->load(std::memory_order_acquire)) {
+    fail_queue("a file was cut short under its mapping");
+    return kRestMostNs;
+  }
+  A::store(files_->state().tick_monotonic_ns, now_ns, std::memory_order_relaxed);
+
+  u64 nacks = 0;
+  u64 seen = 0;
+  for (u32 index = 1; index < constants().seats_max; ++index) {
+    const layout::SeatSlot& slot = files_->seat_slot(index);
+    const layout::SeatHead* head = seat(index);
+    if (head == nullptr) continue;
+    nacks += A::load(head->messages_nacked, std::memory_order_acquire);
+    seen += A::load(head->messages_delivered, std::memory_order_relaxed) +
+            A::load(head->messages_acked, std::memory_order_relaxed);
+    // CLOSED: the owner closed while no supervisor listened.
+    if (layout::slot_life(slot.slot) == layout::SlotLife::kLive &&
+        A::load(head->closed, std::memory_order_acquire) == layout::slot_generation(slot.slot)) {
+      free_seat(index);
+    }
+  }
+  for (u32 index = 0; index < constants().lanes_max; ++index) {
+    const layout::LaneSlot& slot = files_->lane_slot(index);
+    if (slot.made == 0) continue;
+    const LaneView* view = lane(index);
+    if (view == nullptr) continue;
+    seen += A::load(view->head->messages_published, std::memory_order_relaxed);
+    if (layout::slot_life(slot.slot) == layout::SlotLife::kLive &&
+        A::load(view->head->closed, std::memory_order_acquire) == layout::slot_generation(slot.slot)) {
+      retire_lane(index);
+    }
+  }
+  const bool nacked = nacks != nacks_seen_;
+  nacks_seen_ = nacks;
+  const bool pressure = any_lane_blocked();
+  bool busy = nacked || pressure || seen != fingerprint_;
+  fingerprint_ = seen;
+  for (u32 index = 0; index < constants().groups_max; ++index) {
+    if (nacked && is_competing(index)) {
+      if (Group* known = group(index); known != nullptr) {
+        const u64 count = repair(*known).give_back_nacked();
+        if (count != 0) wake_group(index, count);
+      }
+    }
+    busy = look_at_group(index, pressure) || busy;
+  }
+  free_left_lanes();
+  rest_ns_ = busy ? kTickNs : std::min(std::max(rest_ns_ * 2, kTickNs), kRestMostNs);
+  next_look_ns_ = now_ns + rest_ns_;
+  return rest_ns_;
+}
+
+QueueKeeper::Counts QueueKeeper::counts() const {
+  Counts counts;
+  for (u32 index = 1; index < constants().seats_max; ++index) {
+    if (layout::slot_life(files_->seat_slot(index).slot) == layout::SlotLife::kLive) ++counts.consumers;
+  }
+  for (u32 index = 0; index < constants().lanes_max; ++index) {
+    if (layout::slot_life(files_->lane_slot(index).slot) == layout::SlotLife::kLive) ++counts.producers;
+  }
+  for (const Group& known : groups_) counts.parked += known.parked;
+  return counts;
+}
+
+}  // namespace mooring

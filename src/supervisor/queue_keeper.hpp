@@ -1,0 +1,140 @@
+// One queue as its supervisor keeps it: grants, repairs, and a look around each tick.
+//
+// The supervisor writes ctl alone, so its own steps there need no CAS; but it may be killed between any two stores, and
+// its successor runs `adopt()` over what it finds. So every step is ordered such that doing it again is harmless:
+//
+//   STEP                KILLED AFTER                    ADOPT DOES
+//   grant a lane/seat   identity stored, slot not LIVE  nothing: the slot is free
+//                       slot LIVE, reply not sent       the owner's next hello says it holds no such thing: freed
+//   owner died          some leases given back          all of it again: READY words stay READY
+//                       slot FREE                       done
+//   lane leaves         slot LEAVING                    looks for its last seq again, frees when R passed it
+//   group is born       slot ENTERING                   finishes the birth: start = max(tail, every base)
+//   group is removed    slot LEAVING                    frees its seats and the slot
+//   park                K1..K4                          GroupRepair::reconcile
+//
+// TESTED BY  supervisor/queue_keeper_test, crash/supervisor_kill_test
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "group/release_mark.hpp"
+#include "group/repair.hpp"
+#include "platform/process.hpp"
+#include "queue/queue.hpp"
+#include "segment/queue_files.hpp"
+#include "supervisor/park_store.hpp"
+
+namespace mooring {
+
+struct SeatGrant {
+  u32 seat = 0;
+  u32 generation = 0;
+  u32 group = 0;
+};
+struct LaneGrant {
+  u32 lane = 0;
+  u32 generation = 0;
+};
+
+class QueueKeeper {
+ public:
+  static Result<std::unique_ptr<QueueKeeper>> open(const File& shared_directory, uid_t owner, const std::string& name,
+                                                   u64 incarnation);
+  ~QueueKeeper();
+
+  const std::string& name() const { return name_; }
+  const layout::QueueConstants& constants() const { return files_->constants(); }
+
+  // After open: settles what a supervisor before left half done. `owners` gets every process that holds something.
+  Status adopt(std::vector<ProcessIdentity>* owners);
+
+  Result<bool> create_group(const std::string& group, layout::GroupMode mode);  // false: there with the same mode
+  Status remove_group(const std::string& group);
+  Result<LaneGrant> open_producer(const ProcessIdentity& owner);
+  Status close_producer(const ProcessIdentity& owner, u32 lane, u32 generation);
+  Result<SeatGrant> open_consumer(const std::string& group, const ProcessIdentity& owner);
+  Status close_consumer(const ProcessIdentity& owner, u32 seat, u32 generation);
+
+  // Everything of a process whose death is confirmed.
+  void owner_died(const ProcessIdentity& owner);
+  // Grants to `owner` that it never took (the supervisor died before its reply arrived).
+  void drop_untaken(const ProcessIdentity& owner);
+  bool holds_anything(const ProcessIdentity& owner) const;
+
+  void set_fence_mode();
+  // The queue is gone: handles that are open say CLOSED.
+  void mark_removed();
+
+  // Looks around; returns how long to rest (ns) until the next look. `bell`: somebody asked for one.
+  u64 tick(u64 now_ns, bool bell);
+
+  struct Counts {
+    u64 producers = 0;
+    u64 consumers = 0;
+    u64 parked = 0;
+  };
+  Counts counts() const;
+  bool failed() const { return fault_->load(std::memory_order_acquire) || failed_; }
+
+ private:
+  struct Group {
+    bool mapped = false;
+    u32 generation = 0;
+    Mapping mapping;
+    GroupView view;
+    // What the last look saw at base, and for how many looks it stood there.
+    u64 stuck_seq = 0;
+    u64 stuck_word = 0;
+    u32 stuck_looks = 0;
+    u64 last_base = 0;
+    u32 unheard_looks = 0;
+    u64 parked = 0;  // entries in use, as far as we put them there
+  };
+
+  QueueKeeper(std::string name, std::shared_ptr<Queue> queue);
+  const LaneView* lane(u32 index);
+  const layout::SeatHead* seat(u32 index);
+  void guard(const Mapping& mapping);
+  Group* group(u32 index);
+  GroupRepair<HardwareAtomics> repair(Group& group) const { return {group.view, queue_->order()}; }
+  bool is_competing(u32 index) const;
+  std::optional<u32> find_group(const std::string& name) const;
+  Status finish_birth(u32 index);
+  void finish_removal(u32 index);
+  void free_seat(u32 index);
+  void retire_lane(u32 index);
+  u64 last_seq_of_lane(u32 lane) const;
+  u64 tail_now(LaneCursor* lane_tail);
+  u64 release_mark_now();
+  void free_left_lanes();
+  void deal_quotas(u32 group);
+  void wake_group(u32 index, u64 count);
+  void wake_room();
+  bool look_at_group(u32 index, bool pressure);
+  bool any_lane_blocked() const;
+  std::string holder_text(u32 pid) const;
+  void set_slot(u64& slot, u32 generation, layout::SlotLife life);
+  void fail_queue(const std::string& why);
+
+  std::string name_;
+  std::shared_ptr<Queue> queue_;
+  const QueueFiles* files_ = nullptr;
+  ParkStore parks_;
+  std::vector<Group> groups_;
+  std::vector<Mapping> seat_mappings_;
+  std::vector<bool> lane_guarded_;
+  std::unique_ptr<std::atomic<bool>> fault_;
+  std::vector<const void*> guarded_;
+  bool failed_ = false;
+  u64 nacks_seen_ = 0;
+  u64 rest_ns_ = 0;
+  u64 fingerprint_ = 0;
+  u64 next_look_ns_ = 0;
+};
+
+}  // namespace mooring

@@ -1,0 +1,554 @@
+#include "supervisor/supervisor.hpp"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <fstream>
+
+#include "base/kill_point.hpp"
+#include "platform/fault_guard.hpp"
+#include "platform/futex.hpp"
+#include "segment/names.hpp"
+
+namespace mooring {
+namespace {
+
+using A = HardwareAtomics;
+
+constexpr const char* kPidFileName = "mooringd.pid";
+// The bell thread looks up from its futex this often at least: a bell rung by a process that was stopped between the
+// bump and the wake is heard then.
+constexpr u64 kBellBoundNs = kNsPerSecond;
+
+}  // namespace
+
+Result<std::unique_ptr<Supervisor>> Supervisor::start(const Options& options) {
+  Result<EventLoop> loop = EventLoop::create();
+  if (!loop) return fail(loop.error());
+  std::unique_ptr<Supervisor> supervisor(new Supervisor(std::move(*loop)));
+  supervisor->options_ = options;
+  Result<InstancePaths> paths = resolve_instance(options.path, /*create=*/true);
+  if (!paths) return fail(paths.error());
+  supervisor->paths_ = std::move(*paths);
+  if (::geteuid() != supervisor->paths_.owner && ::geteuid() != 0) {
+    return fail(Code::kPermission, fmt::format("instance {} belongs to uid {}; run mooringd as that user",
+                                               supervisor->paths_.directory, supervisor->paths_.owner));
+  }
+  if (Status status = supervisor->take_lock(); !status) return fail(status.error());
+  MOORING_KILL_POINT("supervisor.locked");
+  if (Status status = install_fault_guard(); !status) return fail(status.error());
+  membarrier_register();
+  supervisor->started_ns_ = monotonic_ns();
+  supervisor->idle_since_ns_ = supervisor->started_ns_;
+  supervisor->incarnation_ = wall_ns();
+
+  for (File* event : {&supervisor->bell_event_, &supervisor->stop_event_}) {
+    Result<File> made = make_event();
+    if (!made) return fail(made.error());
+    *event = std::move(*made);
+  }
+  if (Status status = supervisor->adopt_queues(); !status) return fail(status.error());
+  MOORING_KILL_POINT("supervisor.adopted");
+
+  Supervisor* self = supervisor.get();
+  Result<File> listener = listen_local(supervisor->directory_, std::string(kControlSocketName), options.socket_mode,
+                                       options.group_id.value_or(kAnyGroup));
+  if (!listener) return fail(listener.error());
+  supervisor->listener_ = std::move(*listener);
+  MOORING_KILL_POINT("supervisor.listening");
+  for (const auto& [fd, callback] :
+       {std::pair<int, EventLoop::Callback>{supervisor->listener_.fd(), [self] { self->accept_clients(); }},
+        {supervisor->bell_event_.fd(),
+         [self] {
+           take_count(self->bell_event_);
+           self->bell_rang_ = true;
+         }},
+        {supervisor->stop_event_.fd(), [self] { take_count(self->stop_event_); }}}) {
+    if (Status status = supervisor->loop_.add(fd, callback); !status) return fail(status.error());
+  }
+  supervisor->bell_thread_ = std::thread([self] { self->listen_to_bell(); });
+  return supervisor;
+}
+
+Supervisor::~Supervisor() {
+  stop();
+  if (bell_thread_.joinable()) bell_thread_.join();
+}
+
+void Supervisor::stop() {
+  stopping_.store(true, std::memory_order_release);
+  if (stop_event_.is_open()) notify_event(stop_event_);
+  if (bell_.data() != nullptr) {
+    auto* bell = reinterpret_cast<layout::BellHead*>(bell_.data());
+    A::add(bell->futex, 1U, std::memory_order_seq_cst);
+    futex_wake(&bell->futex, 1);
+  }
+}
+
+Status Supervisor::take_lock() {
+  // The directory itself is locked: a lock file could be removed and made again under us.
+  Result<File> directory = open_directory(paths_.directory);
+  if (!directory) return fail(directory.error());
+  Result<bool> locked = try_lock(*directory);
+  if (!locked) return fail(locked.error());
+  if (!*locked) {
+    const Result<std::string> pid = read_whole_file(*directory, kPidFileName, 32);
+    const u32 number = pid ? static_cast<u32>(std::strtoul(pid->c_str(), nullptr, 10)) : 0;
+    return fail(Code::kExists,
+                fmt::format("instance {} is served already by pid {} ({}); use it, stop it with `mooring shutdown "
+                            "--instance {}`, or name another instance",
+                            paths_.directory, number, process_name(number), paths_.directory));
+  }
+  directory_ = std::move(*directory);
+  return write_whole_file(directory_, kPidFileName, fmt::format("{}\n", ::getpid()), 0644);
+}
+
+Status Supervisor::adopt_queues() {
+  Result<File> shared = open_shared_directory(paths_.shared_directory, paths_.owner, /*create=*/true);
+  if (!shared) return fail(shared.error());
+  shared_directory_ = std::move(*shared);
+  std::vector<std::string> removed;
+  if (Status status = remove_stale(shared_directory_, paths_.owner, &removed); !status) return status;
+  for (const std::string& name : removed) spdlog::info("removed {}, left by another boot or an unfinished step", name);
+
+  Result<Mapping> bell = map_bell(shared_directory_, paths_.owner);
+  if (!bell) {
+    Result<std::array<u8, 16>> uuid = random_uuid();
+    if (!uuid) return fail(uuid.error());
+    if (Status status = make_bell(shared_directory_, *uuid, options_.socket_mode & 0666); !status) return status;
+    bell = map_bell(shared_directory_, paths_.owner);
+    if (!bell) return fail(bell.error());
+  }
+  bell_ = std::move(*bell);
+
+  Result<std::vector<std::string>> names = list_queues(shared_directory_);
+  if (!names) return fail(names.error());
+  for (const std::string& name : *names) {
+    Result<std::unique_ptr<QueueKeeper>> keeper =
+        QueueKeeper::open(shared_directory_, paths_.owner, name, incarnation_);
+    if (!keeper) {
+      // One bad queue does not keep the others from being served; its files stay for a look.
+      spdlog::error("queue {} cannot be served: {}", name, keeper.error().text);
+      continue;
+    }
+    std::vector<ProcessIdentity> owners;
+    if (Status status = (*keeper)->adopt(&owners); !status) {
+      spdlog::error("queue {} cannot be served: {}", name, status.error().text);
+      continue;
+    }
+    queues_[name] = std::move(*keeper);
+    for (const ProcessIdentity& owner : owners) {
+      // Gone (or its number is another's now): dead, as certain as a pidfd.
+      if (Status status = watch(owner); !status && status.error().code == Code::kClosed) {
+        queues_[name]->owner_died(owner);
+      }
+    }
+  }
+  return {};
+}
+
+void Supervisor::listen_to_bell() {
+  auto* bell = reinterpret_cast<layout::BellHead*>(bell_.data());
+  u32 heard = A::load(bell->futex, std::memory_order_seq_cst);
+  while (!stopping_.load(std::memory_order_acquire)) {
+    // BELL: seq_cst on both sides, as in Instance::ring_bell.
+    A::store(bell->listening, 1U, std::memory_order_seq_cst);
+    const u32 now = A::load(bell->futex, std::memory_order_seq_cst);
+    if (now == heard) futex_wait(&bell->futex, heard, monotonic_ns() + kBellBoundNs);
+    A::store(bell->listening, 0U, std::memory_order_seq_cst);
+    const u32 word = A::load(bell->futex, std::memory_order_seq_cst);
+    if (word != heard) {
+      heard = word;
+      notify_event(bell_event_);
+    }
+  }
+}
+
+Status Supervisor::run() {
+  u64 wait_ns = 0;
+  while (!stopping_.load(std::memory_order_acquire)) {
+    Result<std::size_t> ran = loop_.run_once(wait_ns);
+    if (!ran) return fail(ran.error());
+    const u64 now_ns = monotonic_ns();
+    wait_ns = kNsPerSecond;
+    const bool bell = std::exchange(bell_rang_, false);
+    for (auto& [name, keeper] : queues_) wait_ns = std::min(wait_ns, keeper->tick(now_ns, bell));
+    for (auto watched = watched_.begin(); watched != watched_.end();) {
+      const ProcessIdentity identity{watched->first.first, watched->first.second};
+      const bool lost = watched->second.lost_socket && watched->second.connections == 0;
+      ++watched;  // look_for_exec may erase
+      if (lost) look_for_exec(identity);
+    }
+    if (options_.exit_when_idle) {
+      if (!is_idle()) {
+        idle_since_ns_ = now_ns;
+      } else if (now_ns - idle_since_ns_ >= options_.idle_ns) {
+        spdlog::info("nobody is connected and nobody holds anything: leaving");
+        break;
+      }
+    }
+  }
+  listener_.close();
+  return {};
+}
+
+bool Supervisor::is_idle() const { return clients_.empty() && watched_.empty(); }
+
+// --- Connections ----------------------------------------------------------------------------------------------------
+
+void Supervisor::accept_clients() {
+  for (int accepted = 0; accepted < 64; ++accepted) {
+    Result<File> socket = accept_local(listener_);
+    if (!socket) {
+      if (socket.error().code != Code::kEmpty) spdlog::warn("a connection was not accepted: {}", socket.error().text);
+      return;
+    }
+    Result<PeerCredentials> credentials = peer_credentials(*socket);
+    if (!credentials) continue;
+    auto client = std::make_unique<Client>();
+    client->credentials = *credentials;
+    if (credentials->pid <= 0) {
+      (void)send_message(*socket, reply_error({Code::kPermission,
+                                               "the client lives in a pid namespace that the supervisor cannot see, so "
+                                               "its death could not be told; share the pid namespace"})
+                                      .dump());
+      continue;
+    }
+    Result<ProcessIdentity> identity = identify_process(static_cast<u32>(credentials->pid));
+    if (!identity) continue;  // gone already
+    client->identity = *identity;
+    client->socket = std::move(*socket);
+    const int fd = client->socket.fd();
+    if (!loop_.add(fd, [this, fd] { serve(fd); })) continue;
+    clients_[fd] = std::move(client);
+  }
+}
+
+void Supervisor::serve(int fd) {
+  const auto found = clients_.find(fd);
+  if (found == clients_.end()) return;
+  Client& client = *found->second;
+  Result<std::string> packet = receive_message(client.socket, kControlPacketBytesMax, 0);
+  if (!packet) {
+    if (packet.error().code == Code::kTimeout) return;
+    if (packet.error().code == Code::kTooBig) {
+      (void)send_message(client.socket, reply_error(packet.error()).dump(), 0);
+      return;
+    }
+    drop_client(fd);
+    return;
+  }
+  const Json reply = answer(client, *packet);
+  // A client that does not take its reply (a full socket buffer, stopped) loses its connection, not our time.
+  if (!send_message(client.socket, reply.dump(-1, ' ', false, Json::error_handler_t::replace), 0)) drop_client(fd);
+}
+
+void Supervisor::drop_client(int fd) {
+  const auto found = clients_.find(fd);
+  if (found == clients_.end()) return;
+  const ProcessIdentity identity = found->second->identity;
+  const bool greeted = found->second->greeted;
+  loop_.remove(fd);
+  clients_.erase(found);
+  if (!greeted) return;
+  const auto watched = watched_.find(key(identity));
+  if (watched == watched_.end()) return;
+  if (watched->second.connections != 0) --watched->second.connections;
+  if (pidfd_is_dead(watched->second.pidfd)) {
+    died(identity);
+    return;
+  }
+  watched->second.lost_socket = true;
+  if (watched->second.connections == 0 && !holds_anything(identity)) unwatch(identity);
+}
+
+// --- Who is alive ---------------------------------------------------------------------------------------------------
+
+Status Supervisor::watch(const ProcessIdentity& identity) {
+  if (watched_.contains(key(identity))) return {};
+  Result<File> pidfd = open_pidfd(identity);
+  if (!pidfd) return fail(pidfd.error());
+  const int fd = pidfd->fd();
+  if (Status status = loop_.add(fd, [this, identity] { died(identity); }); !status) return status;
+  watched_[key(identity)].pidfd = std::move(*pidfd);
+  return {};
+}
+
+void Supervisor::unwatch(const ProcessIdentity& identity) {
+  const auto watched = watched_.find(key(identity));
+  if (watched == watched_.end()) return;
+  loop_.remove(watched->second.pidfd.fd());
+  watched_.erase(watched);
+}
+
+bool Supervisor::holds_anything(const ProcessIdentity& identity) const {
+  return std::any_of(queues_.begin(), queues_.end(),
+                     [&](const auto& entry) { return entry.second->holds_anything(identity); });
+}
+
+void Supervisor::died(const ProcessIdentity& identity) {
+  unwatch(identity);
+  for (auto& [name, keeper] : queues_) keeper->owner_died(identity);
+  for (auto client = clients_.begin(); client != clients_.end();) {
+    if (client->second->identity == identity) {
+      loop_.remove(client->first);
+      client = clients_.erase(client);
+    } else {
+      ++client;
+    }
+  }
+}
+
+// A living process without a connection: does it still map any file of this instance? Unreadable counts as yes.
+void Supervisor::look_for_exec(const ProcessIdentity& identity) {
+  const auto watched = watched_.find(key(identity));
+  if (watched == watched_.end()) return;
+  watched->second.lost_socket = false;  // one look for each connection that ended
+  std::ifstream maps(fmt::format("/proc/{}/maps", identity.pid));
+  if (!maps) return;
+  std::string line;
+  while (std::getline(maps, line)) {
+    if (line.find(paths_.shared_directory) != std::string::npos) return;
+  }
+  if (maps.bad()) return;
+  const Result<ProcessIdentity> now = identify_process(identity.pid);
+  if (!now || *now != identity) return;  // dying; the pidfd will say so
+  spdlog::info("pid {} lives but maps nothing of this instance any more (exec): its grants are given up", identity.pid);
+  died(identity);
+}
+
+// --- Requests -------------------------------------------------------------------------------------------------------
+
+Json Supervisor::answer(Client& client, const std::string& packet) {
+  Result<Json> request = parse_packet(packet);
+  if (!request) return reply_error(request.error());
+  Result<Json> reply = handle(client, *request);
+  return reply ? *reply : reply_error(reply.error());
+}
+
+Result<Json> Supervisor::handle(Client& client, const Json& request) {
+  Result<std::string> op = string_member(request, "op");
+  if (!op) return fail(op.error());
+  if (*op == "hello") return hello(client, request);
+  if (!client.greeted) return fail(Code::kBadArgument, "the first packet of a connection is a hello");
+  if (*op == "status") return status();
+  if (*op == "shutdown") {
+    if (Status allowed = check_admin(client, "shut down this instance"); !allowed) return fail(allowed.error());
+    spdlog::info("shutdown asked for by pid {} ({})", client.identity.pid, client.name);
+    stopping_.store(true, std::memory_order_release);
+    return reply_ok();
+  }
+  if (*op == "create_queue") return create_queue_request(client, request);
+  if (*op == "remove_queue") return remove_queue_request(client, request);
+
+  Result<QueueKeeper*> keeper = keeper_of(request);
+  if (!keeper) return fail(keeper.error());
+  Json reply = reply_ok();
+  if (*op == "create_group" || *op == "remove_group") {
+    if (Status allowed = check_admin(client, "change groups"); !allowed) return fail(allowed.error());
+    Result<std::string> group = string_member(request, "group");
+    if (!group) return fail(group.error());
+    if (*op == "remove_group") {
+      if (Status status = (*keeper)->remove_group(*group); !status) return fail(status.error());
+      return reply;
+    }
+    Result<u64> mode = number_member(request, "mode", 1, 2);
+    if (!mode) return fail(mode.error());
+    Result<bool> created = (*keeper)->create_group(*group, static_cast<layout::GroupMode>(*mode));
+    if (!created) return fail(created.error());
+    reply["created"] = *created;
+    return reply;
+  }
+  if (*op == "open_producer") {
+    if (Status status = watch(client.identity); !status) return fail(status.error());
+    Result<LaneGrant> grant = (*keeper)->open_producer(client.identity);
+    if (!grant) return fail(grant.error());
+    reply["lane"] = grant->lane;
+    reply["generation"] = grant->generation;
+    return reply;
+  }
+  if (*op == "open_consumer") {
+    Result<std::string> group = string_member(request, "group");
+    if (!group) return fail(group.error());
+    if (Status status = watch(client.identity); !status) return fail(status.error());
+    Result<SeatGrant> grant = (*keeper)->open_consumer(*group, client.identity);
+    if (!grant) return fail(grant.error());
+    reply["seat"] = grant->seat;
+    reply["generation"] = grant->generation;
+    reply["group"] = grant->group;
+    return reply;
+  }
+  if (*op == "close_producer" || *op == "close_consumer") {
+    const bool producer = *op == "close_producer";
+    Result<u64> index = number_member(request, producer ? "lane" : "seat", 0, ~u32{0});
+    if (!index) return fail(index.error());
+    Result<u64> generation = number_member(request, "generation", 0, ~u32{0});
+    if (!generation) return fail(generation.error());
+    const Status status =
+        producer ? (*keeper)->close_producer(client.identity, static_cast<u32>(*index), static_cast<u32>(*generation))
+                 : (*keeper)->close_consumer(client.identity, static_cast<u32>(*index), static_cast<u32>(*generation));
+    if (!status) return fail(status.error());
+    return reply;
+  }
+  return fail(Code::kBadArgument, fmt::format("unknown request \"{}\"; client and supervisor are of different versions",
+                                              *op));
+}
+
+Result<Json> Supervisor::hello(Client& client, const Json& request) {
+  Result<u64> protocol = number_member(request, "protocol", 0, ~u32{0});
+  if (!protocol) return fail(protocol.error());
+  if (*protocol != kControlProtocol) {
+    return fail(Code::kVersion, fmt::format("the supervisor speaks control protocol {}, the client {}; use the library "
+                                            "of the same release",
+                                            kControlProtocol, *protocol));
+  }
+  Result<bool> membarrier = bool_member(request, "membarrier");
+  if (!membarrier) return fail(membarrier.error());
+  Result<bool> settled = bool_member(request, "settled");
+  if (!settled) return fail(settled.error());
+  Result<std::string> name = string_member(request, "name");
+  if (!name) return fail(name.error());
+  client.name = name->substr(0, 64);
+  if (!client.greeted) {
+    if (Status status = watch(client.identity); !status) return fail(status.error());
+    ++watched_[key(client.identity)].connections;
+    client.greeted = true;
+  }
+  if (!*membarrier && !fence_mode_) {
+    fence_mode_ = true;
+    spdlog::warn("pid {} ({}) cannot use membarrier(2): publishers fence from now on", client.identity.pid, client.name);
+    for (auto& [queue, keeper] : queues_) keeper->set_fence_mode();
+  }
+  // Only the process's one connection can tell: another instance handle of it may be opening something just now.
+  if (*settled && watched_[key(client.identity)].connections == 1) {
+    for (auto& [queue, keeper] : queues_) keeper->drop_untaken(client.identity);
+  }
+  Json reply = reply_ok();
+  reply["protocol"] = kControlProtocol;
+  reply["pid"] = ::getpid();
+  reply["incarnation"] = incarnation_;
+  return reply;
+}
+
+Status Supervisor::check_admin(const Client& client, std::string_view what) const {
+  if (client.credentials.uid == paths_.owner || client.credentials.uid == 0) return {};
+  return fail(Code::kPermission, fmt::format("uid {} may not {}: instance {} belongs to uid {}", client.credentials.uid,
+                                             what, paths_.directory, paths_.owner));
+}
+
+Result<QueueKeeper*> Supervisor::keeper_of(const Json& request) {
+  Result<std::string> name = string_member(request, "queue");
+  if (!name) return fail(name.error());
+  if (Status status = check_name("queue", *name); !status) return fail(status.error());
+  const auto found = queues_.find(*name);
+  if (found == queues_.end()) {
+    return fail(Code::kNoSuchQueue, fmt::format("instance {} has no queue {}; create it with `mooring create {}`",
+                                                paths_.directory, *name, *name));
+  }
+  if (found->second->failed()) {
+    return fail(Code::kCorrupt, fmt::format("queue {} was taken out of service; remove it with `mooring rm {}` and "
+                                            "create it again",
+                                            *name, *name));
+  }
+  return found->second.get();
+}
+
+Result<Json> Supervisor::create_queue_request(const Client& client, const Json& request) {
+  if (Status allowed = check_admin(client, "create queues"); !allowed) return fail(allowed.error());
+  Result<std::string> name = string_member(request, "queue");
+  if (!name) return fail(name.error());
+  if (Status status = check_name("queue", *name); !status) return fail(status.error());
+  const auto member = request.find("options");
+  if (member == request.end()) return fail(Code::kBadArgument, "create_queue: member \"options\" is missing");
+  Result<QueueOptions> options = queue_options_from_json(*member);
+  if (!options) return fail(options.error());
+  Result<layout::QueueConstants> plan = plan_queue(*name, *options);
+  if (!plan) return fail(plan.error());
+
+  Json reply = reply_ok();
+  if (const auto found = queues_.find(*name); found != queues_.end()) {
+    const layout::QueueConstants& have = found->second->constants();
+    const auto differs = [&](std::string_view option, auto has, auto wanted) {
+      return fail(Code::kExists, fmt::format("queue {} exists with {} {}, not {}; remove it first, or use it as it is",
+                                             *name, option, has, wanted));
+    };
+    if (have.kind != plan->kind) {
+      return differs("kind", have.kind == layout::QueueKind::kSpsc ? "spsc" : "mpmc",
+                     plan->kind == layout::QueueKind::kSpsc ? "spsc" : "mpmc");
+    }
+    if (have.overflow != plan->overflow) {
+      return differs("overflow", have.overflow == layout::Overflow::kBlock ? "block" : "reject",
+                     plan->overflow == layout::Overflow::kBlock ? "block" : "reject");
+    }
+    if (have.words != plan->words) return differs("capacity", have.words, plan->words);
+    if (have.lane_bytes != plan->lane_bytes) return differs("lane_bytes", have.lane_bytes, plan->lane_bytes);
+    if (have.max_message_bytes != plan->max_message_bytes) {
+      return differs("max_message_bytes", have.max_message_bytes, plan->max_message_bytes);
+    }
+    if (have.lanes_max != plan->lanes_max) return differs("producers_max", have.lanes_max, plan->lanes_max);
+    if (have.seats_max != plan->seats_max) return differs("consumers_max", have.seats_max - 1, plan->seats_max - 1);
+    if (have.groups_max != plan->groups_max) return differs("groups_max", have.groups_max, plan->groups_max);
+    if (have.file_mode != plan->file_mode) return differs("mode (octal)", fmt::format("{:o}", have.file_mode),
+                                                          fmt::format("{:o}", plan->file_mode));
+    reply["created"] = false;
+    return reply;
+  }
+  if (Status status = create_queue(shared_directory_, *plan, options->group_id); !status) return fail(status.error());
+  MOORING_KILL_POINT("supervisor.queue_created");
+  Result<std::unique_ptr<QueueKeeper>> keeper = QueueKeeper::open(shared_directory_, paths_.owner, *name, incarnation_);
+  Status ready = keeper ? Status{} : Status(fail(keeper.error()));
+  if (ready) {
+    if (fence_mode_) (*keeper)->set_fence_mode();
+    const auto mode =
+        plan->kind == layout::QueueKind::kSpsc ? layout::GroupMode::kExclusive : layout::GroupMode::kCompeting;
+    Result<bool> group = (*keeper)->create_group("default", mode);
+    if (!group) ready = fail(group.error());
+  }
+  if (!ready) {
+    (void)remove_queue(shared_directory_, *name);
+    return fail(ready.error());
+  }
+  queues_[*name] = std::move(*keeper);
+  reply["created"] = true;
+  return reply;
+}
+
+Result<Json> Supervisor::remove_queue_request(const Client& client, const Json& request) {
+  if (Status allowed = check_admin(client, "remove queues"); !allowed) return fail(allowed.error());
+  Result<std::string> name = string_member(request, "queue");
+  if (!name) return fail(name.error());
+  if (Status status = check_name("queue", *name); !status) return fail(status.error());
+  if (const auto found = queues_.find(*name); found != queues_.end()) {
+    found->second->mark_removed();
+    queues_.erase(found);
+  }
+  // Also one that cannot be served (damaged files): removing it is the way out.
+  if (Status status = remove_queue(shared_directory_, *name); !status) return fail(status.error());
+  return reply_ok();
+}
+
+Json Supervisor::status() const {
+  Json reply = reply_ok();
+  reply["pid"] = ::getpid();
+  reply["instance"] = paths_.directory;
+  reply["uptime_seconds"] = static_cast<double>(monotonic_ns() - started_ns_) / 1e9;
+  reply["connections"] = clients_.size();
+  reply["watched_processes"] = watched_.size();
+  reply["queues"] = Json::array();
+  for (const auto& [name, keeper] : queues_) {
+    const QueueKeeper::Counts counts = keeper->counts();
+    if (reply["queues"].size() < 256) {  // a reply fits one packet; `mooring ls` reads the files themselves
+      reply["queues"].push_back({{"name", name},
+                                 {"producers", counts.producers},
+                                 {"consumers", counts.consumers},
+                                 {"parked", counts.parked},
+                                 {"failed", keeper->failed()}});
+    }
+  }
+  reply["queue_count"] = queues_.size();
+  return reply;
+}
+
+}  // namespace mooring
