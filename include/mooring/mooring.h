@@ -64,6 +64,7 @@ typedef struct mooring_instance_options {
 MOORING_API void mooring_instance_options_init(mooring_instance_options* options, size_t size);
 MOORING_API int mooring_instance_open(const mooring_instance_options* options, mooring_instance** instance);
 MOORING_API void mooring_instance_close(mooring_instance* instance);
+MOORING_API int mooring_supervisor_shutdown(mooring_instance* instance);
 
 /* Queues. */
 #define MOORING_KIND_SPSC 1u

@@ -165,6 +165,11 @@ int mooring_instance_open(const mooring_instance_options* options, mooring_insta
 
 void mooring_instance_close(mooring_instance* instance) { delete instance; }
 
+int mooring_supervisor_shutdown(mooring_instance* instance) {
+  if (instance == nullptr) return bad("supervisor_shutdown: instance is null");
+  return guarded([&] { return code_of(instance->instance->request({{"op", "shutdown"}})); });
+}
+
 int mooring_queue_create(mooring_instance* instance, const char* queue, const mooring_queue_options* options) {
   if (instance == nullptr || queue == nullptr) return bad("queue_create: instance or name is null");
   mooring_queue_options known = queue_defaults();

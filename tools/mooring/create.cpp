@@ -1,0 +1,105 @@
+// mooring create: a queue, or one more group of it.
+#include <fmt/format.h>
+#include <grp.h>
+
+#include "command.hpp"
+
+namespace mooring::cli {
+namespace {
+
+struct Create {
+  std::string queue;
+  std::string kind = "mpmc";
+  std::string durability = "volatile";
+  std::string overflow = "block";
+  std::uint64_t capacity = 0;
+  std::string max_message = "0";
+  std::string lane = "0";
+  std::uint32_t producers = 0;
+  std::uint32_t consumers = 0;
+  std::uint32_t groups_max = 0;
+  std::string mode = "0600";
+  std::string owner_group;
+  std::vector<std::string> groups;
+  std::string group_mode;
+};
+
+int run(const Create& create, const Context& context) {
+  if (create.durability == "durable") {
+    throw Failure(MOORING_ERR_BAD_ARGUMENT,
+                  "durability durable: this version keeps queues in shared memory only (volatile); they survive the "
+                  "death of any process, not a reboot");
+  }
+  mooring_queue_options options;
+  mooring_queue_options_init(&options, sizeof options);
+  options.kind = create.kind == "spsc" ? MOORING_KIND_SPSC : MOORING_KIND_MPMC;
+  options.overflow = create.overflow == "reject" ? MOORING_OVERFLOW_REJECT : MOORING_OVERFLOW_BLOCK;
+  options.capacity = create.capacity;
+  options.max_message_bytes = parse_size(create.max_message);
+  options.lane_bytes = parse_size(create.lane);
+  options.producers_max = create.producers;
+  options.consumers_max = create.consumers;
+  options.groups_max = create.groups_max;
+  char* end = nullptr;
+  const unsigned long bits = std::strtoul(create.mode.c_str(), &end, 8);
+  if (create.mode.empty() || *end != '\0' || (bits & ~0666UL) != 0 || bits == 0) {
+    throw CLI::ValidationError(fmt::format("--mode {}: octal permission bits of read and write, like 0660", create.mode));
+  }
+  options.file_mode = static_cast<std::uint32_t>(bits);
+  if (!create.owner_group.empty()) {
+    const group* entry = ::getgrnam(create.owner_group.c_str());
+    if (entry == nullptr) {
+      throw CLI::ValidationError(fmt::format("--owner-group {}: no such Unix group", create.owner_group));
+    }
+    options.group_id = entry->gr_gid;
+  }
+  Instance instance = connect(context);
+  instance.create_queue(create.queue, options);
+  const bool exclusive = create.group_mode.empty() ? options.kind == MOORING_KIND_SPSC
+                                                   : create.group_mode == "exclusive";
+  for (const std::string& group : create.groups) {
+    instance.create_group(create.queue, group, exclusive ? MOORING_MODE_EXCLUSIVE : MOORING_MODE_COMPETING);
+  }
+  if (context.json) {
+    print_json({{"queue", create.queue}, {"kind", create.kind}, {"groups", create.groups}});
+  } else {
+    fmt::print("queue {} is there ({})\n", create.queue, create.kind);
+    for (const std::string& group : create.groups) {
+      fmt::print("group {} is there ({})\n", group, exclusive ? "exclusive" : "competing");
+    }
+  }
+  return kExitOk;
+}
+
+}  // namespace
+
+void add_create(CLI::App& app, Context& context) {
+  auto create = std::make_shared<Create>();
+  CLI::App* command =
+      add_command(app, context, "create", "create a queue, or groups of it; what is there with the same options stays",
+                  "mooring create orders --kind mpmc --capacity 65536 --group billing --group-mode competing",
+                  [create, &context] { return run(*create, context); });
+  command->add_option("queue", create->queue, "name")->required();
+  command->add_option("--kind", create->kind, "spsc: one producer, exclusive groups; mpmc: many of both")
+      ->check(CLI::IsMember({"spsc", "mpmc"}))
+      ->capture_default_str();
+  command->add_option("--durability", create->durability, "volatile: survives the death of any process, not a reboot")
+      ->check(CLI::IsMember({"volatile", "durable"}))
+      ->capture_default_str();
+  command->add_option("--overflow", create->overflow, "what a full queue does to publishers")
+      ->check(CLI::IsMember({"block", "reject"}))
+      ->capture_default_str();
+  command->add_option("--capacity", create->capacity, "messages, a power of two from 4096 (default 65536)");
+  command->add_option("--max-message", create->max_message, "largest message, like 64K or 16M (default lane / 4)");
+  command->add_option("--lane", create->lane, "bytes of payload memory for each producer, like 1M");
+  command->add_option("--producers", create->producers, "most producers at a time");
+  command->add_option("--consumers", create->consumers, "most consumers at a time");
+  command->add_option("--groups", create->groups_max, "most groups");
+  command->add_option("--mode", create->mode, "permission bits of the queue's files, octal")->capture_default_str();
+  command->add_option("--owner-group", create->owner_group, "Unix group of the queue's files");
+  command->add_option("--group", create->groups, "a group besides \"default\"; may be repeated");
+  command->add_option("--group-mode", create->group_mode, "of the groups named by --group")
+      ->check(CLI::IsMember({"competing", "exclusive"}));
+}
+
+}  // namespace mooring::cli

@@ -1,0 +1,67 @@
+// What the files of a queue say, read without asking anybody: works with every process dead.
+//
+// Everything read here may change meanwhile or be garbage: figures are a moment's guess, bounded and never trusted.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "command.hpp"
+#include "segment/queue_files.hpp"
+
+namespace mooring::cli {
+
+struct GroupReport {
+  std::string name;
+  bool exclusive = false;
+  std::uint64_t ready = 0;      // published and in nobody's hands
+  std::uint64_t in_flight = 0;  // with a consumer
+  std::uint64_t done = 0;       // acknowledged, still in the window
+  std::uint64_t parked = 0;     // left the window with a standing consumer
+  std::uint64_t consumers = 0;
+};
+
+struct HolderReport {
+  bool producer = false;
+  std::uint32_t number = 0;  // lane or seat
+  std::uint32_t pid = 0;
+  std::string process;       // command name, "" if it is gone
+  std::string state;         // running, stopped, zombie, gone
+  std::string group;
+  std::uint64_t messages = 0;  // published or delivered through this lane or seat, by all its owners
+  std::uint64_t acked = 0;
+  bool waiting_for_room = false;
+};
+
+struct QueueReport {
+  std::string name;
+  std::string where;
+  std::string life;
+  bool spsc = false;
+  std::uint64_t capacity = 0;
+  std::uint64_t lane_bytes = 0;
+  std::uint64_t max_message_bytes = 0;
+  std::string overflow;
+  std::uint64_t published = 0;
+  std::uint64_t bytes_published = 0;
+  std::uint64_t blocked_ns = 0;
+  std::uint64_t rejected = 0;
+  std::uint64_t memory_bytes = 0;
+  std::vector<GroupReport> groups;
+  std::vector<HolderReport> holders;
+};
+
+struct InstanceFiles {
+  std::string path;
+  uid_t owner = 0;
+  File shared_directory;
+};
+InstanceFiles open_instance_files(const Context& context);  // throws Failure
+QueueReport inspect_queue(const InstanceFiles& instance, const std::string& queue);  // throws Failure
+std::vector<std::string> queue_names(const InstanceFiles& instance);
+
+Json to_json(const QueueReport& report);
+Json to_json(const HolderReport& holder);
+
+}  // namespace mooring::cli

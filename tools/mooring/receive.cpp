@@ -1,0 +1,147 @@
+// mooring receive: print messages, or run a command for each; settle them as asked.
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <iostream>
+
+#include "command.hpp"
+
+extern char** environ;
+
+namespace mooring::cli {
+namespace {
+
+struct Receive {
+  std::string queue;
+  std::string group = "default";
+  std::uint64_t count = 0;
+  bool follow = false;
+  bool ack = false;
+  bool nack = false;
+  std::string exec;
+  double timeout_seconds = 0;
+};
+
+// Runs `command` with the message on standard input; true if it ended with status 0.
+bool run_command(const std::string& command, const mooring_message& message) {
+  int pipe_fds[2];
+  if (::pipe2(pipe_fds, O_CLOEXEC) != 0) {
+    throw Failure(MOORING_ERR_NO_MEMORY, fmt::format("cannot make a pipe: {}", std::strerror(errno)));
+  }
+  posix_spawn_file_actions_t actions;
+  posix_spawn_file_actions_init(&actions);
+  posix_spawn_file_actions_adddup2(&actions, pipe_fds[0], STDIN_FILENO);
+  const std::string seq = fmt::format("MOORING_SEQ={}", message.seq);
+  const std::string attempt = fmt::format("MOORING_ATTEMPT={}", message.attempt);
+  std::vector<char*> environment;
+  for (char** entry = environ; *entry != nullptr; ++entry) environment.push_back(*entry);
+  environment.push_back(const_cast<char*>(seq.c_str()));
+  environment.push_back(const_cast<char*>(attempt.c_str()));
+  environment.push_back(nullptr);
+  const char* argv[] = {"/bin/sh", "-c", command.c_str(), nullptr};
+  pid_t pid = 0;
+  const int error = ::posix_spawn(&pid, "/bin/sh", &actions, nullptr, const_cast<char**>(argv), environment.data());
+  posix_spawn_file_actions_destroy(&actions);
+  ::close(pipe_fds[0]);
+  if (error != 0) {
+    ::close(pipe_fds[1]);
+    throw Failure(MOORING_ERR_NO_MEMORY, fmt::format("cannot run /bin/sh: {}", std::strerror(error)));
+  }
+  // A command that does not read its input gets a broken pipe here, which is its own affair (SIGPIPE is ignored).
+  const char* bytes = static_cast<const char*>(message.data);
+  for (std::size_t written = 0; written < message.size;) {
+    const ssize_t wrote = ::write(pipe_fds[1], bytes + written, message.size - written);
+    if (wrote < 0 && errno == EINTR) continue;
+    if (wrote < 0) break;
+    written += static_cast<std::size_t>(wrote);
+  }
+  ::close(pipe_fds[1]);
+  int status = 0;
+  while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+  }
+  return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+void print_message(const mooring_message& message, const Context& context) {
+  const std::string_view text(static_cast<const char*>(message.data), message.size);
+  if (context.json) {
+    print_json({{"seq", message.seq},
+                {"attempt", message.attempt},
+                {"redelivered", (message.flags & MOORING_REDELIVERED) != 0},
+                {"size", message.size},
+                {"data", std::string(text)}});
+  } else {
+    std::cout << text << '\n';
+  }
+}
+
+int run(const Receive& receive, const Context& context) {
+  catch_interrupts();
+  std::signal(SIGPIPE, SIG_IGN);
+  Instance instance = connect(context);
+  Consumer consumer = instance.open_consumer(receive.queue, receive.group);
+  // Without a wish: what is there. --follow and --count wait for more.
+  std::uint64_t timeout_ns = receive.follow || receive.count != 0 ? MOORING_FOREVER : 0;
+  if (receive.timeout_seconds > 0) timeout_ns = static_cast<std::uint64_t>(receive.timeout_seconds * 1e9);
+  std::uint64_t received = 0;
+  std::uint64_t acknowledged = 0;
+  while (!interrupted()) {
+    if (receive.count != 0 && (receive.nack ? received : acknowledged) >= receive.count) break;
+    mooring_message message{};
+    const int code = consumer.try_receive(&message, timeout_ns);
+    if (code == MOORING_INTERRUPTED) continue;
+    if (code == MOORING_EMPTY) break;
+    if (code != MOORING_OK) throw Failure(code, Failure::detail_of(code));
+    ++received;
+    bool ack = !receive.nack;
+    if (!receive.exec.empty()) {
+      ack = run_command(receive.exec, message);
+    } else {
+      print_message(message, context);
+      std::cout.flush();
+      if (!std::cout) {
+        // Nobody saw it: it goes back, uncounted.
+        consumer.release(message);
+        throw Failure(MOORING_ERR_IO, "cannot write to standard output; the message was given back");
+      }
+    }
+    if (ack) {
+      if (consumer.ack(message)) ++acknowledged;
+    } else {
+      consumer.nack(message);
+      // One nack of each message a run: it comes again at once, and a loop over the same poison helps nobody.
+      if (receive.count == 0 && !receive.follow) break;
+    }
+  }
+  if (received == 0 && !interrupted() && !receive.follow) return kExitNothing;
+  return interrupted() ? 130 : kExitOk;
+}
+
+}  // namespace
+
+void add_receive(CLI::App& app, Context& context) {
+  auto receive = std::make_shared<Receive>();
+  CLI::App* command = add_command(app, context, "receive", "receive messages, print each on a line, and acknowledge it",
+                                  "mooring receive orders --group billing --count 10 --exec './bill.sh'",
+                                  [receive, &context] { return run(*receive, context); });
+  command->add_option("queue", receive->queue, "name")->required();
+  command->add_option("--group", receive->group, "group to receive in")->capture_default_str();
+  command->add_option("--count", receive->count, "end after this many acknowledged (with --nack: received)")
+      ->check(CLI::PositiveNumber);
+  command->add_flag("--follow", receive->follow, "wait for more, until interrupted");
+  CLI::Option* ack = command->add_flag("--ack", receive->ack, "acknowledge what was printed (the default)");
+  CLI::Option* nack = command->add_flag("--nack", receive->nack, "give each back as failed")->excludes(ack);
+  command->add_option("--exec", receive->exec, "run this shell command for each message, on its standard input: exit "
+                                               "status 0 acknowledges, any other gives it back as failed")
+      ->excludes(ack)
+      ->excludes(nack);
+  command->add_option("--timeout", receive->timeout_seconds, "end after this many seconds without a message")
+      ->check(CLI::PositiveNumber);
+}
+
+}  // namespace mooring::cli
