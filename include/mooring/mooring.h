@@ -1,4 +1,54 @@
-/* Mooring: a lock-free shared-memory message queue between processes of one Linux host. */
+/* Mooring: message queues in shared memory, between the processes of one Linux host.
+ *
+ * A queue is a sequence of messages that any number of groups read; in a competing group each message goes to one
+ * consumer, in an exclusive group one consumer reads everything in order. A consumer acknowledges what it has done;
+ * what it held when it died is given to another at once. Publishing and receiving make no system call while there is
+ * room and somebody is awake.
+ *
+ * WHAT IT PROMISES (volatile queues, the only kind of this version)
+ *   - A message whose publish returned MOORING_OK survives the death of every process, also of the supervisor. It does
+ *     not survive a reboot: a volatile queue lives in /dev/shm.
+ *   - At least once: a message is delivered until a consumer of the group acknowledged it. Every delivery but the first
+ *     carries MOORING_REDELIVERED and an `attempt` above 1.
+ *   - Order: messages of one producer are in the order of its calls, and every group sees the same order of first
+ *     deliveries. In competing groups redelivered messages come again as soon as possible, so after later ones.
+ *   - Any process may die or be stopped at any instruction: nobody else hangs, nothing is corrupted. Death is confirmed
+ *     through a pidfd, never guessed from a timeout, and nothing is taken from a process that lives.
+ *   - Nothing is dropped: a full queue blocks or refuses the publisher, as its creator chose.
+ *
+ * CONVENTIONS
+ *   1. Functions return an int: 0 (MOORING_OK), a small positive number for an ordinary outcome (empty, full), or a
+ *      negative one for a failure. mooring_strerror() says what a number means, mooring_error_detail() what happened to
+ *      which object and what to do, for the last failure of the calling thread.
+ *   2. Times are nanoseconds. A timeout of 0 never waits; MOORING_FOREVER does not time out.
+ *   3. Option structs begin with their size and are filled by their _init function; null means all defaults. New
+ *      options are added at the end: programs built against an older header go on working.
+ *   4. Handles are opaque. An instance may be used by several threads at once; a producer or a consumer by one thread
+ *      at a time. Closing null does nothing. Nothing here is async-signal-safe; a signal ends a wait with
+ *      MOORING_INTERRUPTED.
+ *   5. Nothing aborts, exits, prints or throws. Shared memory is read with distrust: garbage in it is
+ *      MOORING_ERR_CORRUPT, never a crash. (A file of a queue that is cut short by its owner while it is mapped is the
+ *      exception: the kernel sends SIGBUS. The supervisor survives that; a client's signal handlers are its own.)
+ *
+ * CAVEATS, each with its remedy
+ *   - fork: mappings do not cross it. In the child every call on the parent's handles returns MOORING_ERR_FORKED; open
+ *     an instance of its own there. Close in the child only what it opened.
+ *   - A thread that ends inside a call, or is cancelled there, is a death that nobody can see while its process lives.
+ *     Do not cancel threads in calls.
+ *   - Closing a producer or consumer, and anything that opens, creates or removes, asks the supervisor and may take a
+ *     request_timeout_ns. Publishing, receiving and settling never ask it.
+ *   - A message held for ever holds its place in its group. In a competing group the supervisor moves it aside when
+ *     others need the room; an exclusive group waits for its consumer, and with it the publishers (the bound is yours).
+ *   - Containers: the pid namespace must be the supervisor's or below it, and /dev/shm must be shared and large enough
+ *     (a default queue takes about 2.3 MiB, and each producer beyond the first 1 MiB).
+ *   - systemd: for services that are not system users, set RemoveIPC=no, or logind removes their shared memory.
+ *
+ * WHERE THINGS ARE   An instance is a directory: it names one supervisor (mooringd), its control socket and its memory
+ * under /dev/shm. Default: /run/mooring for root, $XDG_RUNTIME_DIR/mooring or /tmp/mooring-<uid> for others;
+ * MOORING_INSTANCE or mooring_instance_options.path name another.
+ *
+ * A first program: docs/examples. Since 0.1 for everything below unless it says otherwise.
+ */
 #ifndef MOORING_MOORING_H
 #define MOORING_MOORING_H
 
@@ -20,40 +70,53 @@ extern "C" {
 #define MOORING_API
 #endif
 
-/* Results. */
+/* ---- Results: frozen values. Ordinary outcomes are small and positive. ------------------------------------------- */
+
 #define MOORING_OK 0
-#define MOORING_EMPTY 1
-#define MOORING_FULL 2
-#define MOORING_TIMEOUT 3
-#define MOORING_STALE 4
-#define MOORING_EXPIRED 5
-#define MOORING_PAUSED 6
-#define MOORING_DUPLICATE 7
-#define MOORING_INTERRUPTED 8
-#define MOORING_ERR_NO_SUCH_QUEUE (-5001)
-#define MOORING_ERR_EXISTS (-5002)
-#define MOORING_ERR_TOO_BIG (-5003)
-#define MOORING_ERR_BAD_ARGUMENT (-5004)
-#define MOORING_ERR_PERMISSION (-5005)
-#define MOORING_ERR_NO_SEAT (-5006)
-#define MOORING_ERR_VERSION (-5007)
-#define MOORING_ERR_CORRUPT (-5008)
-#define MOORING_ERR_NO_SUPERVISOR (-5009)
-#define MOORING_ERR_IO (-5010)
-#define MOORING_ERR_DISK_FULL (-5011)
-#define MOORING_ERR_CLOSED (-5012)
-#define MOORING_ERR_FORKED (-5013)
-#define MOORING_ERR_NO_MEMORY (-5014)
+#define MOORING_EMPTY 1 /* nothing became ready in time */
+#define MOORING_FULL 2 /* no room (publish), or this consumer holds as many as it may (receive) */
+#define MOORING_TIMEOUT 3 /* the time was over before there was room */
+#define MOORING_STALE 4 /* this delivery was settled before, or was taken back: ignore, or undo its effect */
+#define MOORING_EXPIRED 5 /* reserved for messages with a time to live */
+#define MOORING_PAUSED 6 /* reserved for paused groups */
+#define MOORING_DUPLICATE 7 /* reserved for deduplication */
+#define MOORING_INTERRUPTED 8 /* a signal handler ran while waiting; nothing was taken or published */
+/* Failures. Below -4095, so that they never meet a -errno. */
+#define MOORING_ERR_NO_SUCH_QUEUE (-5001) /* create it first (mooring_queue_create, mooring create) */
+#define MOORING_ERR_EXISTS (-5002) /* it is there with other options; the detail says which */
+#define MOORING_ERR_TOO_BIG (-5003) /* larger than max_message_bytes of the queue */
+#define MOORING_ERR_BAD_ARGUMENT (-5004) /* the detail says which */
+#define MOORING_ERR_PERMISSION (-5005) /* owner, mode or group of the instance or of the queue */
+#define MOORING_ERR_NO_SEAT (-5006) /* all taken, or the one seat; the detail says by whom */
+#define MOORING_ERR_VERSION (-5007) /* library, supervisor and files are of different releases */
+#define MOORING_ERR_CORRUPT (-5008) /* shared bytes make no sense: remove and create the queue */
+#define MOORING_ERR_NO_SUPERVISOR (-5009) /* start mooringd, or use MOORING_AUTOSTART */
+#define MOORING_ERR_IO (-5010) /* a system call failed; the detail has its reason */
+#define MOORING_ERR_DISK_FULL (-5011) /* /dev/shm is too small: enlarge it, or make smaller queues */
+#define MOORING_ERR_CLOSED (-5012) /* the queue or group was removed, or the supervisor hung up */
+#define MOORING_ERR_FORKED (-5013) /* the handle belongs to the parent process */
+#define MOORING_ERR_NO_MEMORY (-5014) /* memory or descriptors ran out */
 
 #define MOORING_FOREVER UINT64_MAX
 
+/* mooring_version: MOORING_VERSION of the library at run time, to compare with that of the header. */
 MOORING_API uint32_t mooring_version(void);
+
+/* mooring_strerror: what a result means in general. Static text, never null, also for numbers that are none. */
 MOORING_API const char* mooring_strerror(int code);
+
+/* mooring_error_detail: the calling thread's last failure in a sentence: what happened, to which object, what to do.
+ * Never null; empty if no call of this thread failed yet. Valid until the thread's next failure; 1023 bytes at most. */
 MOORING_API const char* mooring_error_detail(void);
 
-/* Instance. */
+/* ---- Instance ---------------------------------------------------------------------------------------------------- */
+
 typedef struct mooring_instance mooring_instance;
-#define MOORING_AUTOSTART 1u /* flag: start mooringd on demand (also: environment MOORING_AUTOSTART=1) */
+
+/* Flag: where no supervisor runs, start `mooringd --exit-when-idle` (also: environment MOORING_AUTOSTART=1). It is
+ * searched in MOORING_MOORINGD, beside the library or program, and in PATH. */
+#define MOORING_AUTOSTART 1u
+
 typedef struct mooring_instance_options {
   size_t size;
   const char* path;            /* null: MOORING_INSTANCE, else the default */
@@ -61,101 +124,215 @@ typedef struct mooring_instance_options {
   uint32_t reserved;
   uint64_t request_timeout_ns; /* for each request to the supervisor; 0: 5 s */
 } mooring_instance_options;
+
+/* mooring_..._options_init: fills a struct of `size` bytes (sizeof, as the caller knows it) with the defaults. */
 MOORING_API void mooring_instance_options_init(mooring_instance_options* options, size_t size);
+
+/* mooring_instance_open: connect to an instance.
+ *   options    null: the default instance.
+ *   instance   out; null on failure. Close it after every handle that came from it.
+ * Returns   MOORING_OK
+ *           MOORING_ERR_NO_SUPERVISOR  none runs there, or the one started on demand failed: the detail has its words.
+ *           MOORING_ERR_VERSION        the supervisor is of another release.
+ *           MOORING_ERR_PERMISSION     the control socket is not for this user.
+ * Crash     nothing is held before a producer or consumer is opened.   Threads   any. */
 MOORING_API int mooring_instance_open(const mooring_instance_options* options, mooring_instance** instance);
 MOORING_API void mooring_instance_close(mooring_instance* instance);
+
+/* mooring_supervisor_shutdown: ask the supervisor to leave. Queues stay in shared memory and open handles go on; what
+ * needs a supervisor (opening, redelivery after a death) waits for the next one.
+ * Returns   MOORING_OK, MOORING_ERR_PERMISSION (only the instance's owner and root may). */
 MOORING_API int mooring_supervisor_shutdown(mooring_instance* instance);
 
-/* Queues. */
-#define MOORING_KIND_SPSC 1u
-#define MOORING_KIND_MPMC 2u
-#define MOORING_OVERFLOW_BLOCK 1u
-#define MOORING_OVERFLOW_REJECT 2u
+/* ---- Queues ------------------------------------------------------------------------------------------------------ */
+
+#define MOORING_KIND_SPSC 1u       /* one producer, exclusive groups: the fastest */
+#define MOORING_KIND_MPMC 2u       /* many producers, competing and exclusive groups */
+#define MOORING_OVERFLOW_BLOCK 1u  /* a full queue lets the publisher wait, up to its timeout */
+#define MOORING_OVERFLOW_REJECT 2u /* a full queue returns MOORING_FULL at once */
+
 typedef struct mooring_queue_options {
   size_t size;
   uint32_t kind;
   uint32_t overflow;
-  uint64_t capacity;          /* messages; 0: 65536 */
-  uint64_t max_message_bytes; /* 0: a quarter of the lane */
-  uint64_t lane_bytes;        /* 0: from capacity */
-  uint32_t producers_max;
-  uint32_t consumers_max;
-  uint32_t groups_max;
-  uint32_t file_mode;         /* 0: 0600 */
-  int64_t group_id;           /* -1: the supervisor's */
+  uint64_t capacity;          /* messages in the ring; rounded up to a power of two, 4096 to 2^24; 0: 65536 */
+  uint64_t max_message_bytes; /* 0: a quarter of the lane; at most 32 MiB */
+  uint64_t lane_bytes;        /* payload memory of each producer; 0: 16 bytes x capacity, at least 4 messages */
+  uint32_t producers_max;     /* 0: 64 (16 below 65536 messages); at most 1023 */
+  uint32_t consumers_max;     /* over all groups; 0: 256 (16 below 65536 messages); at most 2047 */
+  uint32_t groups_max;        /* 0: 16 (4 below 65536 messages); at most 64 */
+  uint32_t file_mode;         /* read and write bits of the queue's files; 0: 0600 */
+  int64_t group_id;           /* Unix group of the queue's files; -1: the supervisor's */
 } mooring_queue_options;
 MOORING_API void mooring_queue_options_init(mooring_queue_options* options, size_t size);
+
+/* mooring_queue_create: make a queue, or find it there with the same options.
+ *   queue      1 to 64 of [A-Za-z0-9._-], not beginning with '.' or '-', not ending in ".dlq".
+ *   options    null: an mpmc queue of 65536 messages that blocks when full, about 2.3 MiB.
+ * All memory is reserved here: a full /dev/shm is an error now, never a fault later.
+ * Returns   MOORING_OK                 it is there, with these options.
+ *           MOORING_ERR_EXISTS         it is there with others.
+ *           MOORING_ERR_BAD_ARGUMENT   an option is out of range.
+ *           MOORING_ERR_DISK_FULL, MOORING_ERR_PERMISSION (only the instance's owner and root may)
+ * Crash     a supervisor killed meanwhile leaves the whole queue or none of it; call again. */
 MOORING_API int mooring_queue_create(mooring_instance* instance, const char* queue,
                                      const mooring_queue_options* options);
+
+/* mooring_queue_remove: remove a queue with its messages. Open handles return MOORING_ERR_CLOSED at their next wait. */
 MOORING_API int mooring_queue_remove(mooring_instance* instance, const char* queue);
 
-/* Groups. The group "default" is made with the queue: competing on mpmc, exclusive on spsc. */
-#define MOORING_MODE_COMPETING 1u
-#define MOORING_MODE_EXCLUSIVE 2u
+/* ---- Groups: the group "default" is made with the queue: competing on mpmc, exclusive on spsc. ------------------- */
+
+#define MOORING_MODE_COMPETING 1u /* each message to one of its consumers */
+#define MOORING_MODE_EXCLUSIVE 2u /* one consumer at a time, strict order, cumulative acknowledgement, no copy */
+
+/* mooring_group_create: one more reader of the whole queue (fan-out: the payload is stored once). It begins at the
+ * queue's end: it sees what is published after this call returns. Found there with the same mode: MOORING_OK.
+ * Every group holds messages until it is done with them: a group nobody reads fills the queue.
+ * Returns   MOORING_OK, MOORING_ERR_EXISTS (other mode), MOORING_ERR_NO_SEAT (groups_max are there),
+ *           MOORING_ERR_BAD_ARGUMENT (a competing group on an spsc queue), MOORING_ERR_NO_SUCH_QUEUE */
 MOORING_API int mooring_group_create(mooring_instance* instance, const char* queue, const char* group, uint32_t mode);
+
+/* mooring_group_remove: what only this group still needed is let go. Refused while it has consumers (NO_SEAT), and for
+ * the last group of a queue (BAD_ARGUMENT). */
 MOORING_API int mooring_group_remove(mooring_instance* instance, const char* queue, const char* group);
 
-/* Waiting. */
-#define MOORING_WAIT_ADAPTIVE 0u
-#define MOORING_WAIT_SPIN 1u
-#define MOORING_WAIT_SLEEP 2u
+/* ---- Waiting ----------------------------------------------------------------------------------------------------- */
 
-/* Producers. */
+#define MOORING_WAIT_ADAPTIVE 0u /* poll for spin_ns, then sleep; whoever publishes makes a system call only to wake */
+#define MOORING_WAIT_SPIN 1u     /* poll until there is something: a whole core, the lowest latency */
+#define MOORING_WAIT_SLEEP 2u    /* sleep at once */
+
+/* ---- Producers --------------------------------------------------------------------------------------------------- */
+
+/* A producer owns a lane of the queue; its messages are published in the order of its calls. */
 typedef struct mooring_producer mooring_producer;
 typedef struct mooring_producer_options {
   size_t size;
   uint32_t wait;
   uint32_t reserved;
-  uint64_t spin_ns; /* adaptive: how long to spin before sleeping; 0: 10 us */
+  uint64_t spin_ns; /* adaptive: how long to spin before sleeping; 0: 10 us (docs/decisions/0004-waiting.md) */
 } mooring_producer_options;
 MOORING_API void mooring_producer_options_init(mooring_producer_options* options, size_t size);
+
+/* mooring_producer_open: take a lane. MOORING_ERR_NO_SEAT where all are taken (spsc: the one; the detail names its
+ * process), MOORING_ERR_NO_SUCH_QUEUE, MOORING_ERR_PERMISSION (mode of the queue's files).
+ * Crash     the lane of a dead process is used again once its messages are done. */
 MOORING_API int mooring_producer_open(mooring_instance* instance, const char* queue,
                                       const mooring_producer_options* options, mooring_producer** producer);
 MOORING_API void mooring_producer_close(mooring_producer* producer);
+
+/* mooring_publish: publish one message.
+ *   data, size  copied; 0 bytes are a message too. `data` is the caller's again at return.
+ *   timeout_ns  how long to wait for room.
+ *   seq         out, may be null: the message's number in the queue.
+ * Returns   MOORING_OK           the message survives any process from here on.
+ *           MOORING_FULL         no room, and timeout_ns is 0 or the queue rejects. Nothing was published.
+ *           MOORING_TIMEOUT      no room in time. Nothing was published.
+ *           MOORING_INTERRUPTED  a signal came while waiting for room. Nothing was published.
+ *           MOORING_ERR_TOO_BIG, MOORING_ERR_CLOSED, MOORING_ERR_CORRUPT, MOORING_ERR_FORKED
+ * Crash     killed inside: the message is there completely or not at all; who was not told must take both as possible.
+ * Threads   one at a time for each producer. */
 MOORING_API int mooring_publish(mooring_producer* producer, const void* data, size_t size, uint64_t timeout_ns,
                                 uint64_t* seq);
 typedef struct mooring_slice {
   const void* data;
   size_t size;
 } mooring_slice;
+
+/* mooring_publish_batch: publish several messages, in order.
+ *   published   out, may be null: how many went out, the first ones; also with MOORING_FULL, MOORING_TIMEOUT and
+ *               failures. Not atomic: a crash may leave a prefix (on spsc, messages that fit the lane together appear
+ *               at once). Returns as mooring_publish. */
 MOORING_API int mooring_publish_batch(mooring_producer* producer, const mooring_slice* slices, size_t count,
                                       uint64_t timeout_ns, size_t* published);
+
+/* mooring_reserve, mooring_commit, mooring_abort: publish without a copy, by writing into the lane.
+ *   data        out: `size` bytes, aligned to 8, the caller's until commit, abort, or any other publish or reserve of
+ *               this producer. One reservation at a time. No asynchronous I/O into it: it could land after a death.
+ *   size        of commit: at most what was reserved.
+ * A reservation is nothing to others: a process that dies or stops with one holds nobody up.
+ * Returns   as mooring_publish; MOORING_ERR_BAD_ARGUMENT for commit or abort without a reservation. */
 MOORING_API int mooring_reserve(mooring_producer* producer, size_t size, uint64_t timeout_ns, void** data);
 MOORING_API int mooring_commit(mooring_producer* producer, size_t size, uint64_t* seq);
 MOORING_API int mooring_abort(mooring_producer* producer);
 
-/* Consumers. */
+/* ---- Consumers --------------------------------------------------------------------------------------------------- */
+
+/* A consumer owns a seat in a group. */
 typedef struct mooring_consumer mooring_consumer;
 typedef struct mooring_consumer_options {
   size_t size;
   uint32_t wait;
-  uint32_t max_in_flight; /* 0: what the group deals out (see mooring_receive) */
+  uint32_t max_in_flight; /* competing: most messages held at a time; 0: what the group deals out, 1024 / consumers
+                             or so (X / 2 over its consumers: docs/protocol.md) */
   uint64_t spin_ns;       /* adaptive: how long to spin before sleeping; 0: 10 us */
 } mooring_consumer_options;
-#define MOORING_REDELIVERED 1u
-#define MOORING_IN_PLACE 2u
+
+#define MOORING_REDELIVERED 1u /* flag: may have been handed out before */
+#define MOORING_IN_PLACE 2u    /* flag: data points into the queue itself (exclusive groups) */
 typedef struct mooring_message {
   const void* data;
   size_t size;
   uint64_t seq;
-  uint32_t attempt; /* 1 on the first delivery */
-  uint32_t flags;
+  uint32_t attempt;  /* 1 on the first delivery; exact up to 4095 */
+  uint32_t flags;    /* MOORING_REDELIVERED, MOORING_IN_PLACE */
   uint64_t token[2]; /* names this delivery; opaque */
 } mooring_message;
+
 MOORING_API void mooring_consumer_options_init(mooring_consumer_options* options, size_t size);
+
+/* mooring_consumer_open: take a seat in a group (null: "default"). MOORING_ERR_NO_SEAT where all are taken, or the one
+ * of an exclusive group (the detail names its process). */
 MOORING_API int mooring_consumer_open(mooring_instance* instance, const char* queue, const char* group,
                                       const mooring_consumer_options* options, mooring_consumer** consumer);
+
+/* mooring_consumer_close: what it holds goes back at once, uncounted; its message data are invalid from here on. */
 MOORING_API void mooring_consumer_close(mooring_consumer* consumer);
+
+/* mooring_receive: take the next message.
+ *   message     out. data: `size` bytes, not NUL-terminated, valid until the message is settled or the consumer closed.
+ *               Competing: a private copy, aligned to 64. Exclusive: in the queue itself, read-only, aligned to 8.
+ *   timeout_ns  how long to wait for one.
+ * Returns   MOORING_OK           it is this consumer's until settled; there is no time limit.
+ *           MOORING_EMPTY        nothing became ready in time; not a failure.
+ *           MOORING_FULL         this consumer holds as many as it may: settle some.
+ *           MOORING_INTERRUPTED  a signal came while waiting; nothing was taken.
+ *           MOORING_ERR_CLOSED   the queue or the group was removed.
+ *           MOORING_ERR_CORRUPT, MOORING_ERR_NO_MEMORY (the message went back), MOORING_ERR_FORKED
+ * Crash     killed or ended at any point from here to the settlement: another consumer gets it, marked redelivered.
+ * Threads   one at a time for each consumer. */
 MOORING_API int mooring_receive(mooring_consumer* consumer, mooring_message* message, uint64_t timeout_ns);
+
+/* mooring_receive_batch: at least one message within the time, then what is ready at once, at most `count`. */
 MOORING_API int mooring_receive_batch(mooring_consumer* consumer, mooring_message* messages, size_t count,
                                       uint64_t timeout_ns, size_t* received);
+
+/* mooring_ack: the message is done in this group, for good.
+ *   message     as it was received; its data are invalid from here on.
+ * Returns   MOORING_OK     no consumer of the group will see it again, whatever is killed.
+ *           MOORING_STALE  this delivery was settled before. */
 MOORING_API int mooring_ack(mooring_consumer* consumer, const mooring_message* message);
+
+/* mooring_ack_batch: each of them. `acked` (may be null) counts those that were settled by this call; MOORING_STALE if
+ * it is not all. */
 MOORING_API int mooring_ack_batch(mooring_consumer* consumer, const mooring_message* messages, size_t count,
                                   size_t* acked);
+
+/* mooring_ack_up_to: this message and everything delivered before it. Exclusive groups only. */
 MOORING_API int mooring_ack_up_to(mooring_consumer* consumer, const mooring_message* message);
+
+/* mooring_nack: it failed; it comes again. (In this version at once; delays and dead letters come with retry policies.)
+ * mooring_release: not done, and not counted as a failure (shutting down, not mine): READY again at once.
+ * In a competing group any consumer may get it; in an exclusive group it comes before anything later. */
 MOORING_API int mooring_nack(mooring_consumer* consumer, const mooring_message* message);
 MOORING_API int mooring_release(mooring_consumer* consumer, const mooring_message* message);
-/* A descriptor that is readable while messages may be ready; for poll, epoll and the like. Owned by the consumer. */
+
+/* mooring_consumer_fd: a descriptor that is readable while messages may be ready, for poll, epoll and event loops.
+ *   fd          out. Owned by the consumer; do not read or close it. Level-triggered: it stays readable until a
+ *               mooring_receive with timeout 0 returned MOORING_EMPTY, so receive in a loop until then.
+ * The first call of a process starts a library thread that serves all its descriptors. A readiness may be spurious (one
+ * a second in an idle queue, so that a publisher stopped half-way cannot make it deaf). */
 MOORING_API int mooring_consumer_fd(mooring_consumer* consumer, int* fd);
 
 #ifdef __cplusplus

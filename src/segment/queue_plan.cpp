@@ -111,7 +111,7 @@ Result<QueueConstants> plan_queue(std::string_view name, const QueueOptions& opt
   constants.lane_bytes = lane_bytes;
   constants.max_message_bytes = max_message_given != 0 ? max_message_given : std::min(lane_bytes / 4, kMessageBytesMax);
   constants.lanes_max = *lanes;
-  constants.seats_max = *seats;
+  constants.seats_max = *seats + 1;  // seat 0 is nobody: an owner in a state word is never 0
   constants.groups_max = *groups;
   constants.file_mode = options.file_mode;
   constants.first_seq = capacity;

@@ -109,6 +109,16 @@ Status Supervisor::adopt_queues() {
   Result<File> shared = open_shared_directory(paths_.shared_directory, paths_.owner, /*create=*/true);
   if (!shared) return fail(shared.error());
   shared_directory_ = std::move(*shared);
+  // Two containers with one /dev/shm, the same user and the same instance path, but separate file systems: their
+  // instance locks differ, their memory does not.
+  Result<bool> alone = try_lock(shared_directory_);
+  if (!alone) return fail(alone.error());
+  if (!*alone) {
+    return fail(Code::kExists, fmt::format("the shared memory {} is served already, by a supervisor that does not see "
+                                           "{} (another container?); name another instance path, or set "
+                                           "MOORING_SHM_ROOT",
+                                           paths_.shared_directory, paths_.directory));
+  }
   std::vector<std::string> removed;
   if (Status status = remove_stale(shared_directory_, paths_.owner, &removed); !status) return status;
   for (const std::string& name : removed) spdlog::info("removed {}, left by another boot or an unfinished step", name);

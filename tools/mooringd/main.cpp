@@ -10,6 +10,7 @@
 #include <spdlog/sinks/basic_file_sink.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -133,6 +134,12 @@ int main(int argc, char** argv) {
     report_fd = go_to_background();
   }
   ::signal(SIGPIPE, SIG_IGN);
+  // A descriptor for each queue, connection and watched process: take all that the host allows.
+  rlimit files{};
+  if (::getrlimit(RLIMIT_NOFILE, &files) == 0) {
+    files.rlim_cur = files.rlim_max;
+    (void)::setrlimit(RLIMIT_NOFILE, &files);
+  }
 
   mooring::Result<std::unique_ptr<mooring::Supervisor>> supervisor = mooring::Supervisor::start(options);
   if (!supervisor) {
