@@ -36,6 +36,26 @@
 
 namespace mooring {
 
+// Bugs that a test policy may build into the shipped templates (`static constexpr SeededBug kSeededBug = ...`), to show
+// that the suite which should find them does. Policies that name none, as HardwareAtomics, compile to the plain code.
+enum class SeededBug {
+  kNone,
+  kTwoWayLapTest,     // OrderWriter::publish takes any cell that is not of its own lap for a free one
+  kHelpOverMoved,     // CompetingConsumer::help_base steps over MOVED
+  kNoRoomForZero,     // SpscWriter::reserve does not ask for the 8 bytes of the zero ahead
+  kNoCheckpoint,      // SpscWriter never renews its checkpoint
+  kClearBackUntagged, // CompetingConsumer clears `back` whatever was given back meanwhile
+  kHeaderBeforeZero,  // SpscWriter::publish releases the header before it zeroes the next one
+};
+template <class A>
+constexpr bool has_bug(SeededBug bug) {
+  if constexpr (requires { A::kSeededBug; }) {
+    return A::kSeededBug == bug;
+  } else {
+    return false;
+  }
+}
+
 // The cold half of the asymmetric pair; defined in base/atomics.cpp. True if membarrier(2) reaches every process that
 // called membarrier_register(); false where the kernel or a seccomp filter denies it (then every publisher must run in
 // fence mode: see HardwareAtomics::publish_fence).

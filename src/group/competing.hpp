@@ -142,7 +142,11 @@ class CompetingConsumer {
       const u64 word = A::load(group_.word(to), std::memory_order_acquire);
       // MOVED stops everybody but the supervisor: after a restart it tells a PREP entry that took from one that did not
       // by the MOVED word at or above base. (Helpers stepping over it: found stuck after 4.7 M states.)
-      if (layout::word_laps_ahead(word, group_.lap(to)) != 0 || layout::word_kind(word) != layout::Kind::kAcked) break;
+      if (layout::word_laps_ahead(word, group_.lap(to)) != 0) break;
+      const layout::Kind kind = layout::word_kind(word);
+      const bool finished = kind == layout::Kind::kAcked ||
+                            (has_bug<A>(SeededBug::kHelpOverMoved) && kind == layout::Kind::kMoved);
+      if (!finished) break;
       ++to;
     }
     if (to == base) return false;
@@ -263,6 +267,7 @@ class CompetingConsumer {
       *lease = Lease{seq, leased, cell, Lease::kNotParked};
       return true;
     }
+    if (has_bug<A>(SeededBug::kClearBackUntagged)) back = A::load(group_.head->back, std::memory_order_acquire);
     // GIVEN_BACK: clears only what was read before the scan; whoever gave back meanwhile raised the tag.
     A::cas(group_.head->back, back, layout::make_back(layout::back_generation(back) + 1, layout::kBackNone),
            std::memory_order_acq_rel);

@@ -5,7 +5,7 @@
 //   256    hint line      hint, back, parked
 //   384    cursor line    exclusive groups: acked, shown, seq hint
 //   4096   NG state words (layout/words.hpp)
-//   then   X park entries, then the ready bitmap (one bit an entry), each on a page of its own
+//   then   X park entries, then the ready bitmap (one bit an entry), each on a line of its own
 #pragma once
 
 #include "layout/file_head.hpp"
@@ -43,12 +43,12 @@ struct ParkEntry {
 static_assert(sizeof(ParkEntry) == 32);
 
 inline constexpr u64 kGroupWordsOffset = kPageBytes;
-constexpr u64 group_parks_offset(u64 words) { return kGroupWordsOffset + align_up(words * sizeof(u64), kPageBytes); }
+constexpr u64 group_parks_offset(u64 words) { return kGroupWordsOffset + align_up(words * sizeof(u64), kLineBytes); }
 constexpr u64 group_bitmap_offset(u64 words, u64 parks) {
-  return group_parks_offset(words) + align_up(parks * sizeof(ParkEntry), kPageBytes);
+  return group_parks_offset(words) + align_up(parks * sizeof(ParkEntry), kLineBytes);
 }
 constexpr u64 group_file_bytes(u64 words, u64 parks) {
-  return group_bitmap_offset(words, parks) + align_up((parks + 63) / 64 * sizeof(u64), kPageBytes);
+  return align_up(group_bitmap_offset(words, parks) + (parks + 63) / 64 * sizeof(u64), kPageBytes);
 }
 
 }  // namespace mooring::layout

@@ -122,9 +122,11 @@ class SpscWriter {
     const u64 room_to_end = lane_.size_bytes - (cursor_ & (lane_.size_bytes - 1));
     const u64 padding = need > room_to_end ? room_to_end : 0;
     const u64 end = cursor_ + padding + need;
-    if (end + layout::kFrameHeaderBytes > released_ + lane_.size_bytes) {
+    // The frames and the zero behind them.
+    const u64 wanted = has_bug<A>(SeededBug::kNoRoomForZero) ? end : end + layout::kFrameHeaderBytes;
+    if (wanted > released_ + lane_.size_bytes) {
       refresh_released(release_mark());
-      if (end + layout::kFrameHeaderBytes > released_ + lane_.size_bytes) {
+      if (wanted > released_ + lane_.size_bytes) {
         *why = RingOutcome::kFull;
         return nullptr;
       }
@@ -149,6 +151,9 @@ class SpscWriter {
   // Makes everything appended visible at once.
   void publish() {
     if (cursor_ == position_) return;
+    if (has_bug<A>(SeededBug::kHeaderBeforeZero)) {
+      A::store(lane_.word_at(position_), first_header_, std::memory_order_release);
+    }
     // The zero ahead: relaxed, ordered by PUBLISHED below.
     A::store(lane_.word_at(cursor_), u64{0}, std::memory_order_relaxed);
     A::kill_point("lane.zeroed");
@@ -194,7 +199,7 @@ class SpscWriter {
 
   // The start of the pending batch is a frame boundary that stays one: the first zero a walk from there can meet.
   void renew_checkpoint() {
-    if (checkpoint_position_ == position_) return;
+    if (checkpoint_position_ == position_ || has_bug<A>(SeededBug::kNoCheckpoint)) return;
     checkpoint_slot_ ^= 1;
     auto& slot = lane_.head->checkpoints[checkpoint_slot_];
     // Relaxed: ordered by the selector.

@@ -181,15 +181,16 @@ class OrderWriter {
       u64 cell = A::load(order_.cell(t), std::memory_order_acquire);
       const i64 ahead = layout::cell_laps_ahead(cell, order_.lap(t));
       const u64 tail = A::load(order_.head->tail, std::memory_order_acquire);  // after the cell: see the head
-      if (ahead >= 0) {
+      const bool two_way = has_bug<A>(SeededBug::kTwoWayLapTest);
+      if (two_way ? ahead == 0 : ahead >= 0) {
         t = std::max(t + 1, tail);
         continue;
       }
-      if (tail > t) {
+      if (tail > t && !two_way) {
         t = tail;
         continue;
       }
-      if (ahead != -1) {
+      if (ahead != -1 && !two_way) {
         outcome = RingOutcome::kCorrupt;
         break;
       }

@@ -19,7 +19,7 @@ using layout::QueueKind;
 
 static_assert(kParksMax < layout::kMovedToStore);
 static_assert(kProducersMax < layout::kLanesMax);
-static_assert(kConsumersMax < layout::kOwnersMax);
+static_assert(kConsumersMax + 1 <= layout::kOwnersMax);
 static_assert(kMessageBytesMax <= layout::kFrameLenMax);
 static_assert(4 * kMessageBytesMax <= layout::kLaneBytesMax);
 static_assert(16 * kCapacityMax <= layout::kLaneBytesMax);
@@ -92,7 +92,7 @@ Result<QueueConstants> plan_queue(std::string_view name, const QueueOptions& opt
   const auto lanes = spsc ? table("producers_max (spsc)", options.producers_max, 1, 1)
                           : table("producers_max", options.producers_max, small ? 16 : 64, kProducersMax);
   if (!lanes) return fail(lanes.error());
-  const auto seats = table("consumers_max", options.consumers_max, small ? 16 : 256, kConsumersMax);
+  const auto seats = table("consumers_max", options.consumers_max, small ? 15 : 256, kConsumersMax);
   if (!seats) return fail(seats.error());
   const auto groups = table("groups_max", options.groups_max, small ? 4 : 16, layout::kGroupsMax);
   if (!groups) return fail(groups.error());
@@ -107,7 +107,7 @@ Result<QueueConstants> plan_queue(std::string_view name, const QueueOptions& opt
   constants.overflow = options.overflow;
   constants.cells = spsc ? 0 : capacity;
   constants.words = capacity;
-  constants.parks = std::clamp(capacity / (small ? 32 : 16), kParksMin, kParksMax);
+  constants.parks = std::clamp(capacity / (small ? 64 : 16), kParksMin, kParksMax);
   constants.lane_bytes = lane_bytes;
   constants.max_message_bytes = max_message_given != 0 ? max_message_given : std::min(lane_bytes / 4, kMessageBytesMax);
   constants.lanes_max = *lanes;
@@ -152,7 +152,7 @@ Status check_constants(const QueueConstants& constants, const std::string& where
     return bad("max_message_bytes", constants.max_message_bytes);
   }
   if (outside(constants.lanes_max, 1, spsc ? 1 : kProducersMax)) return bad("lanes_max", constants.lanes_max);
-  if (outside(constants.seats_max, 1, kConsumersMax)) return bad("seats_max", constants.seats_max);
+  if (outside(constants.seats_max, 2, kConsumersMax + 1)) return bad("seats_max", constants.seats_max);
   if (outside(constants.groups_max, 1, layout::kGroupsMax)) return bad("groups_max", constants.groups_max);
   if (!file_mode_is_good(constants.file_mode)) return bad("file_mode", constants.file_mode);
   if (outside(constants.first_seq, constants.words, kFirstSeqMax)) return bad("first_seq", constants.first_seq);

@@ -39,7 +39,7 @@ struct QueueOptions {
   u64 max_message_bytes = 0;    // 0: a quarter of the lane; at most 32 MiB
   u64 lane_bytes = 0;           // 0: capacity x 16 B (x 8 B below 65536), at least 32 KiB and 4 x max_message_bytes
   u32 producers_max = 0;        // 0: 64 (16 where capacity < 65536); at most 1023; 1 on spsc
-  u32 consumers_max = 0;        // 0: 256 (16 where capacity < 65536); at most 2047
+  u32 consumers_max = 0;        // 0: 256 (15 where capacity < 65536); at most 2047
   u32 groups_max = 0;           // 0: 16 (4 where capacity < 65536); at most 64
   u32 file_mode = 0600;         // permission bits; only rw bits, at least 0600; no class may write without reading
   std::optional<u32> group_id;  // owning Unix group of the files

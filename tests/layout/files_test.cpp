@@ -21,8 +21,8 @@ TEST(GroupFile, PartsFollowEachOtherOnPagesOfTheirOwn) {
       EXPECT_GE(group_parks_offset(words), kGroupWordsOffset + words * sizeof(u64));
       EXPECT_GE(group_bitmap_offset(words, parks), group_parks_offset(words) + parks * sizeof(ParkEntry));
       EXPECT_GE(group_file_bytes(words, parks) * 8, group_bitmap_offset(words, parks) * 8 + parks);
-      EXPECT_EQ(group_parks_offset(words) % kPageBytes, 0U);
-      EXPECT_EQ(group_bitmap_offset(words, parks) % kPageBytes, 0U);
+      EXPECT_EQ(group_parks_offset(words) % kLineBytes, 0U);
+      EXPECT_EQ(group_bitmap_offset(words, parks) % kLineBytes, 0U);
       EXPECT_EQ(group_file_bytes(words, parks) % kPageBytes, 0U);
     }
   }

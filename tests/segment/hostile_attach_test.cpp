@@ -337,7 +337,7 @@ TEST_F(HostileAttachTest, ConstantsThatDoNotFitTheFilesAreRefused) {
   const std::pair<std::string, std::function<void(QueueConstants&)>> cases[] = {
       {"more cells", [](auto& c) { c.cells = c.words = c.first_seq = kCapacityMax; }},
       {"fewer cells", [](auto& c) { c.cells = c.words = 4; }},
-      {"more seats", [](auto& c) { c.seats_max = kConsumersMax; }},
+      {"more seats", [](auto& c) { c.seats_max = kConsumersMax + 1; }},
       {"more lanes", [](auto& c) { c.lanes_max = kProducersMax; }},
   };
   for (const auto& [name, change] : cases) {
