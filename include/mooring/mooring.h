@@ -159,7 +159,7 @@ typedef struct mooring_queue_options {
   uint64_t max_message_bytes; /* 0: a quarter of the lane; at most 32 MiB */
   uint64_t lane_bytes;        /* payload memory of each producer; 0: 16 bytes x capacity, at least 4 messages */
   uint32_t producers_max;     /* 0: 64 (16 below 65536 messages); at most 1023 */
-  uint32_t consumers_max;     /* over all groups; 0: 256 (16 below 65536 messages); at most 2047 */
+  uint32_t consumers_max;     /* over all groups; 0: 256 (15 below 65536 messages); at most 2047 */
   uint32_t groups_max;        /* 0: 16 (4 below 65536 messages); at most 64 */
   uint32_t file_mode;         /* read and write bits of the queue's files; 0: 0600 */
   int64_t group_id;           /* Unix group of the queue's files; -1: the supervisor's */

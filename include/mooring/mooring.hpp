@@ -1,8 +1,8 @@
 // Mooring for C++: a thin RAII skin over mooring.h, header only, with nothing of its own.
 //
 // Handles close themselves. What the C API calls a failure (a negative code) is thrown as mooring::Failure; ordinary
-// outcomes (empty, full, stale) are return values. The try_ functions return the C code of everything and throw nothing.
-// Threads, crashes and lifetimes: as mooring.h says for the function of the same name.
+// outcomes (empty, full, stale) are return values. The try_ functions return the C code of everything and throw
+// nothing. Threads, crashes and lifetimes: as mooring.h says for the function of the same name.
 #ifndef MOORING_MOORING_HPP
 #define MOORING_MOORING_HPP
 

@@ -248,6 +248,11 @@ int mooring_publish_batch(mooring_producer* producer, const mooring_slice* slice
   if (published != nullptr) *published = 0;
   if (producer == nullptr || (slices == nullptr && count != 0)) return bad("publish_batch: producer or slices is null");
   return guarded([&] {
+    for (size_t i = 0; i < count; ++i) {
+      if (slices[i].data == nullptr && slices[i].size != 0) {
+        return fail_with(Code::kBadArgument, "publish_batch: a slice has a size but no data");
+      }
+    }
     size_t went_out = 0;
     const Code code = producer->producer->publish_batch(
         std::span(reinterpret_cast<const mooring::Slice*>(slices), count), timeout_ns, &went_out);

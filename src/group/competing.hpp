@@ -11,8 +11,8 @@
 //   X           supervisor; consumers CAS the entry they hold or take
 //
 // TOUCHED IS A PREFIX   A consumer takes the first untouched word at or after its scan start, and all before that start
-//   were touched when it looked; so the touched words of a window are a prefix. `hint` and the private scan start lie in
-//   it or at its end, and a scan for READY words may end at the first untouched one.
+//   were touched when it looked; so the touched words of a window are a prefix. `hint` and the private scan start lie
+//   in it or at its end, and a scan for READY words may end at the first untouched one.
 //
 // PAIRINGS         here                                          there
 //   ORDERED        load cell, acquire                            publisher: CAS cell
@@ -22,10 +22,10 @@
 //   GIVEN_BACK     load back, acquire                            announce_ready
 //
 // IF A PROCESS STOPS       (dead, confirmed)                                (only slow)
-//   after LEASED           the word names it: READY in place, at once       it keeps the lease and may always ack; at base,
+//   after LEASED           the word names it: READY in place, at once       it keeps the lease, may always ack; at base,
 //                                                                           under pressure, the supervisor parks the
-//                                                                           message in its name (MOVED) and others go on
-//   before raising hint    others read a few words more                     the same
+//                                                                           message in its name (MOVED) and others go
+//   on before raising hint    others read a few words more                     the same
 //   after ACKED            acknowledged; anybody moves base                 the same
 //   between READY and      the tick announces a READY word that base        the same
 //     `back`               stands on
@@ -48,8 +48,8 @@ inline constexpr u32 kParkTurn = 4;
 // where the same consumer got the message again.
 struct Lease {
   u64 seq = 0;
-  u64 word = 0;          // state word or park word as leased
-  u64 cell = 0;          // order cell as read; meaningless for a parked one
+  u64 word = 0;  // state word or park word as leased
+  u64 cell = 0;  // order cell as read; meaningless for a parked one
   u32 park_index = kNotParked;
   static constexpr u32 kNotParked = ~u32{0};
 
@@ -101,8 +101,8 @@ class CompetingConsumer {
 
   // Settles a delivery for good. kStale: it was taken back and given to another, or settled before.
   Settled ack(const Lease& lease) {
-    const Settled settled = settle(lease, layout::make_word(group_.lap(lease.seq), layout::Kind::kAcked, 0, 0),
-                                   layout::ParkState::kAcked);
+    const Settled settled =
+        settle(lease, layout::make_word(group_.lap(lease.seq), layout::Kind::kAcked, 0, 0), layout::ParkState::kAcked);
     A::kill_point("group.acked");
     if (settled == Settled::kYes) ++acks_since_help_;
     return settled;
@@ -144,8 +144,8 @@ class CompetingConsumer {
       // by the MOVED word at or above base. (Helpers stepping over it: found stuck after 4.7 M states.)
       if (layout::word_laps_ahead(word, group_.lap(to)) != 0) break;
       const layout::Kind kind = layout::word_kind(word);
-      const bool finished = kind == layout::Kind::kAcked ||
-                            (has_bug<A>(SeededBug::kHelpOverMoved) && kind == layout::Kind::kMoved);
+      const bool finished =
+          kind == layout::Kind::kAcked || (has_bug<A>(SeededBug::kHelpOverMoved) && kind == layout::Kind::kMoved);
       if (!finished) break;
       ++to;
     }
@@ -258,8 +258,7 @@ class CompetingConsumer {
       if (ahead != 0 || layout::word_kind(word) != layout::Kind::kReady) continue;
       const u32 aux = layout::word_aux(word);
       const u32 acquired = layout::acquired_after(layout::aux_acquired(aux));
-      const u64 leased =
-          layout::make_word(group_.lap(seq), layout::Kind::kLeased, owner_, layout::make_aux(acquired));
+      const u64 leased = layout::make_word(group_.lap(seq), layout::Kind::kLeased, owner_, layout::make_aux(acquired));
       u64 cell = 0;
       if (!is_published<A>(order_, seq, &cell)) break;  // a READY word without a message: garbage
       if (!A::cas(group_.word(seq), word, leased, std::memory_order_acq_rel)) continue;  // LEASED

@@ -18,7 +18,7 @@
 //
 // IF THE CONSUMER STOPS    (dead)                                          (only slow)
 //   before SHOWN           the successor gets the message for the first time   nobody waits but the publisher's bound
-//   after SHOWN            the successor gets it again, marked redelivered,    nothing is taken from it; `stuck` is shown
+//   after SHOWN            the successor gets it again, marked redelivered,    nothing is taken from it
 //                          attempt exact: untouched = 1 before, else the word
 //   after SETTLED          acknowledged                                        the same
 //
@@ -311,9 +311,9 @@ class ExclusiveConsumer {
   Source source_;
   Cursor acked_{};
   Cursor next_{};
-  u64 base_ = 0;           // as stored
-  u64 shown_ = 0;          // as stored
-  u64 touched_end_ = 0;    // no word at or beyond it was ever written in its lap
+  u64 base_ = 0;            // as stored
+  u64 shown_ = 0;           // as stored
+  u64 touched_end_ = 0;     // no word at or beyond it was ever written in its lap
   u64 given_back_ = kNone;  // lowest READY seq
 };
 

@@ -38,8 +38,7 @@ inline GroupView view_group(void* file, u64 words, u32 parks) {
 // Every word becomes "untouched" for its next position at or after `first_seq`: the lap before.
 inline void initialise_words(const GroupView& group, u64 first_seq) {
   for (u64 seq = first_seq; seq < first_seq + group.window(); ++seq) {
-    group.words[seq & group.mask] =
-        layout::make_word(group.lap(seq) - 1, layout::Kind::kAcked, 0, 0);
+    group.words[seq & group.mask] = layout::make_word(group.lap(seq) - 1, layout::Kind::kAcked, 0, 0);
   }
   group.head->hint = first_seq;
   group.head->back = layout::make_back(0, layout::kBackNone);
@@ -57,7 +56,8 @@ void announce_ready(const GroupView& group, u64 seq) {
     if (lowest == layout::kBackNone) --lowest;
     const u64 announced = layout::back_seq_lo(back);
     // Both lie in one window, so the signed distance of their low bits tells which is lower.
-    if (announced != layout::kBackNone && layout::extend(announced, layout::kBackSeqBits, seq) < seq) lowest = announced;
+    if (announced != layout::kBackNone && layout::extend(announced, layout::kBackSeqBits, seq) < seq)
+      lowest = announced;
     if (A::cas(group.head->back, back, layout::make_back(layout::back_generation(back) + 1, lowest),
                std::memory_order_acq_rel)) {
       return;

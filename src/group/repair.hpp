@@ -1,7 +1,8 @@
 // A competing group, the supervisor's half: what is done for the dead, and for messages that hold everybody up.
 //
-// One supervisor per instance runs this (lock, incarnation). Every step is one CAS or one store that means the same when
-// it is done again, so a supervisor killed anywhere is repaired by its successor running the same code from the start.
+// One supervisor per instance runs this (lock, incarnation). Every step is one CAS or one store that means the same
+// when it is done again, so a supervisor killed anywhere is repaired by its successor running the same code from the
+// start.
 //
 //   give back      every LEASED(dead) of a confirmed dead owner becomes READY in place (core.md A12); nobody else may,
 //                  and nothing is ever taken from a living owner here

@@ -24,7 +24,7 @@
 
 namespace mooring {
 
-inline constexpr std::size_t kFaultRangesMax = 4096;
+inline constexpr std::size_t kFaultRangesMax = 16384;
 
 Status install_fault_guard();
 

@@ -1,6 +1,7 @@
 #include "platform/mapping.hpp"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <boost/interprocess/mapped_region.hpp>
 #include <cerrno>
@@ -53,18 +54,29 @@ Mapping::Mapping() = default;
 Mapping::Mapping(std::unique_ptr<bip::mapped_region> region)
     : region_(std::move(region)),
       data_(static_cast<std::byte*>(region_->get_address())),
-      size_bytes_(region_->get_size()) {}
+      size_bytes_(region_->get_size()),
+      process_(::getpid()) {}
 Mapping::Mapping(Mapping&& other) noexcept
     : region_(std::move(other.region_)),
       data_(std::exchange(other.data_, nullptr)),
-      size_bytes_(std::exchange(other.size_bytes_, 0)) {}
+      size_bytes_(std::exchange(other.size_bytes_, 0)),
+      process_(other.process_) {}
 Mapping& Mapping::operator=(Mapping&& other) noexcept {
+  if (this == &other) return *this;
+  unmap();
   region_ = std::move(other.region_);
   data_ = std::exchange(other.data_, nullptr);
   size_bytes_ = std::exchange(other.size_bytes_, 0);
+  process_ = other.process_;
   return *this;
 }
-Mapping::~Mapping() = default;
+Mapping::~Mapping() { unmap(); }
+
+void Mapping::unmap() {
+  // The mapping did not cross the fork, and the hole may have been filled since: by the child's own queue, say.
+  if (region_ != nullptr && process_ != ::getpid()) static_cast<void>(region_.release());
+  region_.reset();
+}
 
 Result<Mapping> map_file(const File& file, Access access, u64 size_bytes, bool prefault) {
   const auto has_bytes = file_size(file);

@@ -24,6 +24,7 @@ class Mapping {
   explicit Mapping(std::unique_ptr<boost::interprocess::mapped_region> region);
   Mapping(Mapping&& other) noexcept;
   Mapping& operator=(Mapping&& other) noexcept;
+  // In a child of the process that mapped: nothing, because other memory may stand at those addresses there.
   ~Mapping();
 
   // Null and 0 for an empty Mapping. With Access::read_only a store through data() is a SIGSEGV.
@@ -31,9 +32,12 @@ class Mapping {
   std::size_t size_bytes() const { return size_bytes_; }
 
  private:
+  void unmap();
+
   std::unique_ptr<boost::interprocess::mapped_region> region_;
   std::byte* data_ = nullptr;
   std::size_t size_bytes_ = 0;
+  int process_ = 0;  // who mapped it
 };
 
 // The first `size_bytes` of the file. kCorrupt if the file is shorter. The File may be closed afterwards.

@@ -33,7 +33,7 @@ Consumer::Consumer(std::shared_ptr<Instance> instance, std::shared_ptr<Queue> qu
 
 Result<std::unique_ptr<Consumer>> Consumer::open(std::shared_ptr<Instance> instance, const std::string& name,
                                                  const std::string& group, const Options& options) {
-  const Instance::Opening opening(*instance);
+  const Instance::Opening opening;
   Result<Json> grant = instance->request({{"op", "open_consumer"}, {"queue", name}, {"group", group}}, &opening);
   if (!grant) return fail(grant.error());
   Result<u64> seat = number_member(*grant, "seat", 1, layout::kOwnersMax - 1);
@@ -65,6 +65,7 @@ Result<std::unique_ptr<Consumer>> Consumer::open(std::shared_ptr<Instance> insta
   consumer->seat_ = reinterpret_cast<layout::SeatHead*>(consumer->seat_mapping_.data());
   A::store(consumer->seat_->handling, u64{0}, std::memory_order_relaxed);  // of an owner before, dead or closed
   consumer->wake_slot_ = &q.files().group_wake(consumer->group_index_);
+  consumer->room_ = &q.files().wake()->room;
   consumer->group_slot_ = &q.files().group_slot(consumer->group_index_);
   consumer->fenced_ = A::load(q.files().state().fence_mode, std::memory_order_acquire) != 0;
   const GroupView view =
@@ -85,6 +86,8 @@ Result<std::unique_ptr<Consumer>> Consumer::open(std::shared_ptr<Instance> insta
 }
 
 Consumer::~Consumer() {
+  // The thread behind the descriptor did not cross the fork: waiting for its end there would never end.
+  if (instance_->is_forked()) static_cast<void>(descriptor_.release());
   if (!granted_ || instance_->is_forked()) return;
   descriptor_.reset();
   if (auto* competing = std::get_if<Competing>(&group_)) {
@@ -269,8 +272,7 @@ bool Consumer::may_have_work() {
 
 void Consumer::wake_producers() {
   A::publish_fence(fenced_);  // SLEEPING, with base as what was published
-  layout::WakeSlot& room = queue_->files().wake()->room;
-  if (A::load(room.sleepers, std::memory_order_relaxed) != 0) wake_sleepers(room, ~u32{0} >> 1);
+  if (A::load(room_->sleepers, std::memory_order_relaxed) != 0) wake_sleepers(*room_, ~u32{0} >> 1);
 }
 
 // Nothing to do: what was left lazy is made exact, so that nobody waits for us while we sleep.
@@ -328,10 +330,15 @@ Code Consumer::receive(Message* message, u64 timeout_ns) {
   if (code == Code::kEmpty) {
     if (timeout_ns == 0) {
       before_sleep();
-      if (descriptor_ != nullptr) descriptor_->rearm();
-      // Looked again after arming: what came in between is not left behind an unreadable descriptor.
+      // Who polls learns here that the queue is gone.
+      if (Status seat = check_seat(); !seat) return fail_with(seat.error());
+      if (descriptor_ == nullptr) return Code::kEmpty;
+      descriptor_->rearm();
+      // Looked again after arming: what came in between is not left behind an unreadable descriptor, and neither is
+      // what came with it.
       code = take_one(message);
       if (code != Code::kOk) return code;
+      descriptor_->signal();
     } else {
       code = wait_for_message(timeout_ns, message);
     }
@@ -371,22 +378,28 @@ Code Consumer::settled(const Message& message, bool stale, u64* counter) {
   return Code::kOk;
 }
 
+bool Consumer::is_plausible(const Message& message) const {
+  const u32 park_index = lease_of(message).park_index;
+  return park_index == Lease::kNotParked || park_index < queue_->constants().parks;
+}
+
 Code Consumer::ack(const Message& message) {
   if (Code code = check_usable(); code != Code::kOk) return code;
+  if (!is_plausible(message)) return settled(message, true, nullptr);
   bool stale = false;
   bool base_moved = false;
   if (auto* competing = std::get_if<Competing>(&group_)) {
     stale = competing->ack(lease_of(message)) == Settled::kStale;
     // A producer that waits for room reads past ACKED words by itself, but has to be woken to do so.
-    const bool wanted = A::load(queue_->files().wake()->room.sleepers, std::memory_order_relaxed) != 0;
+    const bool wanted = A::load(room_->sleepers, std::memory_order_relaxed) != 0;
     base_moved = competing->help_base(wanted);
   } else if (auto* lane = std::get_if<ExclusiveLane>(&group_)) {
     stale = !lane->ack(message.seq);
-    base_moved = A::load(queue_->files().wake()->room.sleepers, std::memory_order_relaxed) != 0;
+    base_moved = A::load(room_->sleepers, std::memory_order_relaxed) != 0;
     if (base_moved) lane->raise_base();
   } else if (auto* order = std::get_if<ExclusiveOrder>(&group_)) {
     stale = !order->ack(message.seq);
-    base_moved = A::load(queue_->files().wake()->room.sleepers, std::memory_order_relaxed) != 0;
+    base_moved = A::load(room_->sleepers, std::memory_order_relaxed) != 0;
     if (base_moved) order->raise_base();
   }
   if (__builtin_expect(base_moved, false)) wake_producers();
@@ -396,7 +409,7 @@ Code Consumer::ack(const Message& message) {
 Code Consumer::ack_up_to(const Message& message) {
   if (Code code = check_usable(); code != Code::kOk) return code;
   u64 settled_count = 0;
-  bool wanted = A::load(queue_->files().wake()->room.sleepers, std::memory_order_relaxed) != 0;
+  bool wanted = A::load(room_->sleepers, std::memory_order_relaxed) != 0;
   if (auto* lane = std::get_if<ExclusiveLane>(&group_)) {
     settled_count = lane->ack_up_to(message.seq);
     if (wanted) lane->raise_base();
@@ -420,6 +433,7 @@ Code Consumer::ack_up_to(const Message& message) {
 
 Code Consumer::nack(const Message& message) {
   if (Code code = check_usable(); code != Code::kOk) return code;
+  if (!is_plausible(message)) return settled(message, true, nullptr);
   bool stale = false;
   if (auto* competing = std::get_if<Competing>(&group_)) {
     stale = competing->nack(lease_of(message), 0) == Settled::kStale;
@@ -435,6 +449,7 @@ Code Consumer::nack(const Message& message) {
 
 Code Consumer::release(const Message& message) {
   if (Code code = check_usable(); code != Code::kOk) return code;
+  if (!is_plausible(message)) return settled(message, true, nullptr);
   bool stale = false;
   if (auto* competing = std::get_if<Competing>(&group_)) {
     stale = competing->release(lease_of(message)) == Settled::kStale;

@@ -83,6 +83,8 @@ class Consumer {
   void before_sleep();
   void wake_producers();
   Code settled(const Message& message, bool stale, u64* counter);
+  // False: no message of this consumer looks like that (the token is the application's memory).
+  bool is_plausible(const Message& message) const;
   Code corrupt(std::string_view what) const;
   Status check_seat() const;
   u32 quota() const;
@@ -101,6 +103,7 @@ class Consumer {
   Mapping park_mapping_;
   layout::SeatHead* seat_ = nullptr;
   layout::WakeSlot* wake_slot_ = nullptr;
+  layout::WakeSlot* room_ = nullptr;  // where producers sleep
   const layout::GroupSlot* group_slot_ = nullptr;
   std::variant<std::monostate, Competing, ExclusiveLane, ExclusiveOrder> group_;
   CopySlots copies_;

@@ -22,19 +22,23 @@ class DescriptorThread : public std::enable_shared_from_this<DescriptorThread> {
  public:
   static constexpr std::size_t kEntriesMax = kFutexWaitersMax - 1;  // one word is the thread's own
 
-  // A thread with room for one more, started if need be. Threads do not cross fork: a child starts its own.
-  static Result<std::shared_ptr<DescriptorThread>> with_room() {
+  // A thread with room for one more, started if need be, that has `entry` now. Threads do not cross fork: a child
+  // starts its own.
+  static Result<std::shared_ptr<DescriptorThread>> with_room_for(ConsumerDescriptor* entry) {
     static std::mutex threads_mutex;
     static std::vector<std::weak_ptr<DescriptorThread>> threads;
     static pid_t owner = 0;
     const std::lock_guard lock(threads_mutex);
     if (owner != ::getpid()) {
+      // Their destructors would wait for threads that are not there.
+      static auto* const kept = new std::vector<std::shared_ptr<DescriptorThread>>;
+      for (auto& thread : threads) kept->push_back(thread.lock());
       threads.clear();
       owner = ::getpid();
     }
     std::erase_if(threads, [](const auto& thread) { return thread.expired(); });
     for (const auto& known : threads) {
-      if (auto thread = known.lock(); thread != nullptr && thread->has_room()) return thread;
+      if (auto thread = known.lock(); thread != nullptr && thread->add(entry)) return thread;
     }
     auto thread = std::make_shared<DescriptorThread>();
     try {
@@ -43,6 +47,7 @@ class DescriptorThread : public std::enable_shared_from_this<DescriptorThread> {
       return fail(Code::kNoMemory, fmt::format("cannot start the thread behind a descriptor: {}", error.what()));
     }
     threads.push_back(thread);
+    thread->add(entry);
     return thread;
   }
 
@@ -52,13 +57,11 @@ class DescriptorThread : public std::enable_shared_from_this<DescriptorThread> {
     if (thread_.joinable()) thread_.join();
   }
 
-  bool has_room() {
+  bool add(ConsumerDescriptor* entry) {
     const std::lock_guard lock(mutex_);
-    return entries_.size() < kEntriesMax;
-  }
-  void add(ConsumerDescriptor* entry) {
-    const std::lock_guard lock(mutex_);
+    if (entries_.size() >= kEntriesMax) return false;
     entries_.push_back(entry);
+    return true;
   }
   void remove(ConsumerDescriptor* entry) {
     const std::lock_guard lock(mutex_);
@@ -83,7 +86,7 @@ class DescriptorThread : public std::enable_shared_from_this<DescriptorThread> {
           if (!entry->armed_.load(std::memory_order_acquire)) continue;
           const u32 seen = entry->seen_.load(std::memory_order_relaxed);
           if (HardwareAtomics::load(entry->slot_->futex, std::memory_order_acquire) != seen) {
-            signal(*entry);
+            entry->signal();
           } else {
             waiters[count++] = {&entry->slot_->futex, seen};
           }
@@ -95,20 +98,12 @@ class DescriptorThread : public std::enable_shared_from_this<DescriptorThread> {
       if (waited.result == FutexResult::kTimeout) {
         const std::lock_guard lock(mutex_);
         for (ConsumerDescriptor* entry : entries_) {
-          if (entry->armed_.load(std::memory_order_acquire)) signal(*entry);
+          if (entry->armed_.load(std::memory_order_acquire)) entry->signal();
         }
         bound_ns = std::min(bound_ns * 2, kSleepIdleNs);
       } else if (waited.result == FutexResult::kWoken && waited.index != 0) {
         bound_ns = kSleepMostNs;
       }
-    }
-  }
-
-  static void signal(ConsumerDescriptor& entry) {
-    // Disarmed first: once the application sees the descriptor it may arm it again at once.
-    entry.armed_.store(false, std::memory_order_release);
-    const u64 one = 1;
-    while (::write(entry.event_.fd(), &one, sizeof one) < 0 && errno == EINTR) {
     }
   }
 
@@ -123,24 +118,40 @@ Result<std::unique_ptr<ConsumerDescriptor>> ConsumerDescriptor::make(layout::Wak
   // Readable from the start: there may be messages already, and the first receive that finds none arms it.
   File event(::eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!event.is_open()) return fail_errno(errno, "cannot make an eventfd for a consumer");
-  Result<std::shared_ptr<DescriptorThread>> thread = DescriptorThread::with_room();
-  if (!thread) return fail(thread.error());
   std::unique_ptr<ConsumerDescriptor> descriptor(new ConsumerDescriptor(slot, std::move(event)));
+  Result<std::shared_ptr<DescriptorThread>> thread = DescriptorThread::with_room_for(descriptor.get());
+  if (!thread) return fail(thread.error());
   descriptor->thread_ = std::move(*thread);
-  descriptor->thread_->add(descriptor.get());
   return descriptor;
 }
 
-ConsumerDescriptor::~ConsumerDescriptor() { thread_->remove(this); }
+ConsumerDescriptor::~ConsumerDescriptor() {
+  if (thread_ != nullptr) thread_->remove(this);
+}
+
+void ConsumerDescriptor::signal() {
+  // Disarmed first: once the application sees the descriptor it may arm it again at once.
+  armed_.store(false, std::memory_order_release);
+  const u64 one = 1;
+  while (::write(event_.fd(), &one, sizeof one) < 0 && errno == EINTR) {
+  }
+}
 
 void ConsumerDescriptor::rearm() {
-  if (armed_.load(std::memory_order_acquire)) return;
+  // Emptied first: a signal may have come late, behind the arming before. If we are armed still, the next one is yet
+  // to be written.
   u64 drained = 0;
   while (::read(event_.fd(), &drained, sizeof drained) < 0 && errno == EINTR) {
   }
+  if (armed_.load(std::memory_order_acquire)) return;
   // SLEEPING and WOKEN as in sleeper.hpp; whoever wakes takes the sleeper off.
-  seen_.store(HardwareAtomics::load(slot_->futex, std::memory_order_acquire), std::memory_order_relaxed);
-  HardwareAtomics::add(slot_->sleepers, 1U, std::memory_order_acq_rel);
+  const u32 word = HardwareAtomics::load(slot_->futex, std::memory_order_acquire);
+  // The word stands where it stood: nobody was woken since, so we are counted still.
+  if (!counted_ || word != seen_.load(std::memory_order_relaxed)) {
+    HardwareAtomics::add(slot_->sleepers, 1U, std::memory_order_acq_rel);
+    counted_ = true;
+  }
+  seen_.store(word, std::memory_order_relaxed);
   HardwareAtomics::sleep_fence();
   armed_.store(true, std::memory_order_release);
   thread_->kick();

@@ -3,10 +3,10 @@
 // No thread exists until somebody asks for a descriptor; one serves up to 127 of them (futex_waitv takes 128 words).
 // The descriptor is level-triggered in effect: it stays readable until a receive finds nothing, which arms it again.
 //
-// ARMED   The consumer's thread, in rearm(): empty the eventfd, note the futex word, sleepers + 1, sleep_fence, then look
-//         once more for a message (Consumer::receive does). A publish after that look finds the sleeper and bumps the
-//         word; the thread sees the word changed, however late it comes to wait. A publisher stopped between publish and
-//         wake is covered by a bound, after which an armed descriptor is made readable anyway: a spurious readiness
+// ARMED   The consumer's thread, in rearm(): empty the eventfd, note the futex word, sleepers + 1, sleep_fence, then
+//         look once more for a message (Consumer::receive does). A publish after that look finds the sleeper and bumps
+//         the word; the thread sees the word changed, however late it comes to wait. A publisher stopped between publish
+//         and wake is covered by a bound, after which an armed descriptor is made readable anyway: a spurious readiness
 //         costs one receive that finds nothing.
 //
 // TESTED BY  queue/consumer_descriptor_test
@@ -33,6 +33,8 @@ class ConsumerDescriptor {
   int fd() const { return event_.fd(); }
   // By the consumer's thread, when a receive found nothing. The caller looks again afterwards.
   void rearm();
+  // Readable again: the look after arming found a message, so there may be more.
+  void signal();
 
  private:
   friend class DescriptorThread;
@@ -45,6 +47,7 @@ class ConsumerDescriptor {
   // signals: the one word that both write.
   std::atomic<bool> armed_{false};
   std::atomic<u32> seen_{0};  // futex word at arming; ordered by armed_
+  bool counted_ = false;      // one of `sleepers` is ours, as far as we know; the consumer's thread only
 };
 
 }  // namespace mooring

@@ -43,16 +43,11 @@ Result<bool> bool_member(const Json& object, std::string_view name) {
 }
 
 Json queue_options_to_json(const QueueOptions& options) {
-  Json json = {{"kind", static_cast<u32>(options.kind)},
-               {"overflow", static_cast<u32>(options.overflow)},
-               {"capacity", options.capacity},
-               {"max_message_bytes", options.max_message_bytes},
-               {"lane_bytes", options.lane_bytes},
-               {"producers_max", options.producers_max},
-               {"consumers_max", options.consumers_max},
-               {"groups_max", options.groups_max},
-               {"file_mode", options.file_mode},
-               {"small_for_tests", options.small_for_tests}};
+  Json json = {{"kind", static_cast<u32>(options.kind)}, {"overflow", static_cast<u32>(options.overflow)},
+               {"capacity", options.capacity},           {"max_message_bytes", options.max_message_bytes},
+               {"lane_bytes", options.lane_bytes},       {"producers_max", options.producers_max},
+               {"consumers_max", options.consumers_max}, {"groups_max", options.groups_max},
+               {"file_mode", options.file_mode},         {"small_for_tests", options.small_for_tests}};
   if (options.group_id.has_value()) json["group_id"] = *options.group_id;
   return json;
 }
@@ -86,7 +81,8 @@ Result<QueueOptions> queue_options_from_json(const Json& object) {
     *value = *number;
   }
   if (kind != 1 && kind != 2) return fail(Code::kBadArgument, "queue option kind: neither spsc nor mpmc");
-  if (overflow != 1 && overflow != 2) return fail(Code::kBadArgument, "queue option overflow: neither block nor reject");
+  if (overflow != 1 && overflow != 2)
+    return fail(Code::kBadArgument, "queue option overflow: neither block nor reject");
   options.kind = static_cast<layout::QueueKind>(kind);
   options.overflow = static_cast<layout::Overflow>(overflow);
   if (object.contains("group_id")) {
@@ -114,8 +110,8 @@ Result<Json> check_reply(Json reply) {
   const int value = code->get<int>();
   if (value == 0) return reply;
   const auto text = reply.find("text");
-  return fail(static_cast<Code>(value), text != reply.end() && text->is_string() ? text->get<std::string>()
-                                                                                 : std::string("refused"));
+  return fail(static_cast<Code>(value),
+              text != reply.end() && text->is_string() ? text->get<std::string>() : std::string("refused"));
 }
 
 }  // namespace mooring

@@ -3,6 +3,7 @@
 #include <dlfcn.h>
 #include <fmt/format.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -16,6 +17,10 @@
 
 namespace mooring {
 namespace {
+
+constexpr int kExitTaken = 3;  // mooringd: another one serves this instance
+constexpr int kConnectAttempts = 3;
+constexpr u64 kStartLeastNs = 5 * kNsPerSecond;
 
 // Where mooringd is: MOORING_MOORINGD, else beside this library or program, else in PATH.
 std::string supervisor_program() {
@@ -68,19 +73,54 @@ Instance::~Instance() {
 }
 
 Status Instance::connect(bool for_opening) {
-  Result<File> socket = connect_local(directory_, std::string(kControlSocketName), options_.request_timeout_ns);
-  if (!socket && socket.error().code == Code::kNoSupervisor && options_.autostart) {
-    if (Status status = start_supervisor(); !status) return status;
-    socket = connect_local(directory_, std::string(kControlSocketName), options_.request_timeout_ns);
+  for (int attempt = 0;; ++attempt) {
+    Result<File> socket = reach_supervisor();
+    if (!socket) return fail(socket.error());
+    const Status greeted = greet(*socket, for_opening);
+    if (greeted) {
+      socket_ = std::move(*socket);
+      return {};
+    }
+    // It left (idle) or was killed between our connect and its accept: perhaps there is another one, or none.
+    if (greeted.error().code != Code::kClosed || attempt == kConnectAttempts) return greeted;
   }
-  if (!socket) return fail(socket.error());
+}
+
+// A connection to the supervisor, started if it is not there and autostart is on.
+Result<File> Instance::reach_supervisor() {
+  const u64 deadline_ns = deadline_after(monotonic_ns(), std::max(options_.request_timeout_ns, kStartLeastNs));
+  u64 pause_ns = kNsPerMs;
+  for (;;) {
+    Result<File> socket = connect_local(directory_, std::string(kControlSocketName), options_.request_timeout_ns);
+    if (socket || socket.error().code != Code::kNoSupervisor || !options_.autostart) return socket;
+    bool taken = false;
+    if (Status status = start_supervisor(&taken); !status) return fail(status.error());
+    if (!taken) continue;
+    if (monotonic_ns() >= deadline_ns) {
+      return fail(Code::kNoSupervisor,
+                  fmt::format("a mooringd holds the lock of {} but does not listen; is it stopped? "
+                              "Its process number is in {}/mooringd.pid",
+                              paths_.directory, paths_.directory));
+    }
+    // Nothing tells us when it listens, or has let go of the lock.
+    const timespec pause{0, static_cast<long>(pause_ns)};
+    ::nanosleep(&pause, nullptr);
+    pause_ns = std::min(pause_ns * 2, 50 * kNsPerMs);
+  }
+}
+
+Status Instance::greet(const File& socket, bool for_opening) {
   const Json hello = {{"op", "hello"},
                       {"protocol", kControlProtocol},
                       {"membarrier", membarrier_},
                       {"settled", openings_.load(std::memory_order_acquire) == (for_opening ? 1 : 0)},
                       {"name", process_name(static_cast<u32>(::getpid()))}};
-  if (Status status = send_message(*socket, hello.dump(), options_.request_timeout_ns); !status) return status;
-  Result<std::string> packet = receive_message(*socket, kControlPacketBytesMax, options_.request_timeout_ns);
+  if (Status status =
+          send_message(socket, hello.dump(-1, ' ', false, Json::error_handler_t::replace), options_.request_timeout_ns);
+      !status) {
+    return status;
+  }
+  Result<std::string> packet = receive_message(socket, kControlPacketBytesMax, options_.request_timeout_ns);
   if (!packet) return fail(packet.error());
   Result<Json> json = parse_packet(*packet);
   if (!json) return fail(json.error());
@@ -94,11 +134,10 @@ Status Instance::connect(bool for_opening) {
     shared_directory_ = std::move(*shared);
     bell_ = std::move(*bell);
   }
-  socket_ = std::move(*socket);
   return {};
 }
 
-Status Instance::start_supervisor() {
+Status Instance::start_supervisor(bool* taken) {
   int exit_code = 0;
   std::string said;
   const std::string program = supervisor_program();
@@ -109,10 +148,10 @@ Status Instance::start_supervisor() {
                 fmt::format("cannot start {} for {}: {}; install it, or name it in MOORING_MOORINGD", program,
                             paths_.directory, status.error().text));
   }
-  // Another client may have started one at the same moment: then ours says so and leaves, and that is fine.
-  if (exit_code != 0 && exit_code != kExitUnknown) {
-    Result<File> other = connect_local(directory_, std::string(kControlSocketName), options_.request_timeout_ns);
-    if (other) return {};
+  // Another client started one at the same moment, or one is just leaving: ours says so and leaves, and that is fine.
+  // Unknown where the host waits for all its children itself; then what we can connect to decides.
+  *taken = exit_code == kExitTaken || exit_code == kExitUnknown;
+  if (exit_code != 0 && !*taken) {
     return fail(Code::kNoSupervisor,
                 fmt::format("{} for {} ended with status {}: {}", program, paths_.directory, exit_code, said));
   }
@@ -128,7 +167,9 @@ Result<Json> Instance::request(const Json& request, const Opening* opening) {
     if (fresh) {
       if (Status status = connect(opening != nullptr); !status) return fail(status.error());
     }
-    Status sent = send_message(socket_, request.dump(), options_.request_timeout_ns);
+    // Names are the caller's, and not necessarily UTF-8.
+    Status sent = send_message(socket_, request.dump(-1, ' ', false, Json::error_handler_t::replace),
+                               options_.request_timeout_ns);
     if (!sent) {
       socket_.close();
       if (!fresh && attempt == 0 && sent.error().code == Code::kClosed) continue;

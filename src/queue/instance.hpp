@@ -34,15 +34,10 @@ class Instance {
   // never taken are leftovers of a supervisor that died before its reply arrived, and are dropped.
   class Opening {
    public:
-    explicit Opening(Instance& instance) : instance_(instance) {
-      instance_.openings_.fetch_add(1, std::memory_order_acq_rel);
-    }
-    ~Opening() { instance_.openings_.fetch_sub(1, std::memory_order_acq_rel); }
+    Opening() { openings_.fetch_add(1, std::memory_order_acq_rel); }
+    ~Opening() { openings_.fetch_sub(1, std::memory_order_acq_rel); }
     Opening(const Opening&) = delete;
     Opening& operator=(const Opening&) = delete;
-
-   private:
-    Instance& instance_;
   };
 
   // One request, one reply. Connects first where needed. Safe from several threads, one at a time.
@@ -65,7 +60,10 @@ class Instance {
  private:
   Instance() = default;
   Status connect(bool for_opening);
-  Status start_supervisor();
+  Result<File> reach_supervisor();
+  Status greet(const File& socket, bool for_opening);
+  // `taken`: another one holds the lock of the instance; it is about to serve, or about to be gone.
+  Status start_supervisor(bool* taken);
 
   Options options_;
   InstancePaths paths_;
@@ -76,7 +74,9 @@ class Instance {
   std::mutex mutex_;
   File socket_;
   bool membarrier_ = false;
-  std::atomic<int> openings_{0};  // acq_rel: counted before the request is sent, until the grant is taken
+  // Of the whole process, which is what grants belong to. acq_rel: counted before the request is sent, until the grant
+  // is taken.
+  inline static std::atomic<int> openings_{0};
   std::unordered_map<std::string, std::weak_ptr<Queue>> queues_;
 };
 

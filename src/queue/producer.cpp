@@ -18,7 +18,7 @@ void count(u64& counter, u64 by) {
 
 Result<std::unique_ptr<Producer>> Producer::open(std::shared_ptr<Instance> instance, const std::string& name,
                                                  const Options& options) {
-  const Instance::Opening opening(*instance);
+  const Instance::Opening opening;
   Result<Json> grant = instance->request({{"op", "open_producer"}, {"queue", name}}, &opening);
   if (!grant) return fail(grant.error());
   Result<u64> lane = number_member(*grant, "lane", 0, layout::kLanesMax - 1);
@@ -40,12 +40,12 @@ Result<std::unique_ptr<Producer>> Producer::open(std::shared_ptr<Instance> insta
   if (!mapping) return fail(mapping.error());
   producer->lane_mapping_ = std::move(*mapping);
   producer->lane_ = view_lane(producer->lane_mapping_, q.constants().lane_bytes);
+  producer->group_epoch_word_ = &q.files().state().group_epoch;
   producer->spsc_ = q.is_spsc();
   producer->max_message_bytes_ = q.constants().max_message_bytes;
   A::store(producer->lane_.head->blocked, u64{0}, std::memory_order_relaxed);  // the owner before may have died waiting
   if (producer->spsc_) {
-    if (SpscWriter<A>::recover(producer->lane_, q.constants().first_seq, &producer->spsc_writer_) !=
-        RingOutcome::kOk) {
+    if (SpscWriter<A>::recover(producer->lane_, q.constants().first_seq, &producer->spsc_writer_) != RingOutcome::kOk) {
       return fail(Code::kCorrupt,
                   fmt::format("queue {}: lane {} has no readable end, so its last message is not known; remove and "
                               "create the queue again",
@@ -68,33 +68,35 @@ Producer::~Producer() {
   // CLOSED: release; the supervisor acquires it, now or when it is back, and frees the lane without a death.
   if (lane_.head != nullptr) A::store(lane_.head->closed, u64{lane_generation_}, std::memory_order_release);
   // Told as well, so that the lane is free at once. Without a supervisor the notice above is found later.
-  (void)instance_->request({{"op", "close_producer"},
-                            {"queue", queue_->name()},
-                            {"lane", lane_index_},
-                            {"generation", lane_generation_}});
+  (void)instance_->request(
+      {{"op", "close_producer"}, {"queue", queue_->name()}, {"lane", lane_index_}, {"generation", lane_generation_}});
 }
 
 Code Producer::check_usable() const {
   if (__builtin_expect(instance_->is_forked(), false)) {
     return fail_with(Code::kForked, "this producer belongs to the parent process; open one of your own");
   }
+  if (__builtin_expect(closed_, false)) {
+    if (Status open = queue_->check_open(); !open) return fail_with(open.error());
+  }
   return Code::kOk;
 }
 
 Code Producer::check_size(std::size_t size) const {
   if (__builtin_expect(size > max_message_bytes_, false)) {
-    return fail_with(Code::kTooBig, fmt::format("a message of {} bytes is too big for queue {}: max_message_bytes is {}",
-                                                size, queue_->name(), max_message_bytes_));
+    return fail_with(Code::kTooBig,
+                     fmt::format("a message of {} bytes is too big for queue {}: max_message_bytes is {}", size,
+                                 queue_->name(), max_message_bytes_));
   }
   return Code::kOk;
 }
 
 u64 Producer::mark() {
   for (int tries = 0; tries < 3; ++tries) {
-    const u64 found = release_mark<A>(bases_, queue_->files().state().group_epoch, group_epoch_);
+    const u64 found = release_mark<A>(bases_, *group_epoch_word_, group_epoch_);
     if (found != 0) return found;
     // GROUP_ENTERED: the epoch moved, or a group is being born. Map what is there now and ask again; 0 is always safe.
-    if (A::load(queue_->files().state().group_epoch, std::memory_order_acquire) == group_epoch_) return 0;
+    if (A::load(*group_epoch_word_, std::memory_order_acquire) == group_epoch_) return 0;
     if (!refresh_groups()) return 0;
   }
   return 0;
@@ -104,6 +106,12 @@ Status Producer::refresh_groups() {
   const QueueFiles& files = queue_->files();
   // GROUP_ENTERED: acquire, before the slots are read.
   const u64 epoch = A::load(files.state().group_epoch, std::memory_order_acquire);
+  // The epoch is raised when the queue ends, too.
+  if (Status open = queue_->check_open(); !open) {
+    closed_ = true;
+    group_epoch_ = epoch;
+    return open;
+  }
   std::vector<MappedGroup> mapped;
   std::vector<GroupBase> bases;
   std::vector<layout::WakeSlot*> slots;
@@ -125,8 +133,8 @@ Status Producer::refresh_groups() {
       group.mapping = std::move(*mapping);
     }
     GroupBase base;
-    base.group = view_group(group.mapping.data(), queue_->constants().words,
-                            static_cast<u32>(queue_->constants().parks));
+    base.group =
+        view_group(group.mapping.data(), queue_->constants().words, static_cast<u32>(queue_->constants().parks));
     base.competing = slot.mode == layout::GroupMode::kCompeting;
     bases.push_back(base);
     slots.push_back(&files.group_wake(index));
@@ -143,7 +151,7 @@ Status Producer::refresh_groups() {
 void Producer::wake_groups(u64 published) {
   A::publish_fence(fenced_);  // SLEEPING
   // Relaxed: a new group's sleepers are looked at by the next publish at the latest, and their sleep has a bound.
-  if (__builtin_expect(A::load(queue_->files().state().group_epoch, std::memory_order_relaxed) != group_epoch_, false)) {
+  if (__builtin_expect(A::load(*group_epoch_word_, std::memory_order_relaxed) != group_epoch_, false)) {
     (void)refresh_groups();
   }
   for (layout::WakeSlot* slot : wake_slots_) {
@@ -162,6 +170,7 @@ u8* Producer::try_room(std::size_t size, RingOutcome* why) {
 template <class Try>
 Code Producer::wait_for_room(u64 timeout_ns, Try&& try_again) {
   layout::LaneHead& head = *lane_.head;
+  if (Status open = queue_->check_open(); !open) return fail_with(open.error());
   if (timeout_ns == 0 || queue_->constants().overflow == layout::Overflow::kReject) {
     count(head.publishes_rejected, 1);
     return Code::kFull;
@@ -171,7 +180,14 @@ Code Producer::wait_for_room(u64 timeout_ns, Try&& try_again) {
   A::store(head.blocked, u64{1}, std::memory_order_release);  // the supervisor looks for stragglers (core.md A16)
   Spin spin(options_.wait, options_.spin_ns);
   Code code = Code::kFull;
-  while (code == Code::kFull && spin.step(deadline_ns)) code = try_again();
+  u32 steps = 0;
+  while (code == Code::kFull && spin.step(deadline_ns)) {
+    code = try_again();
+    // A spinner goes by the same truths as a sleeper, only more often.
+    if (code != Code::kFull || ++steps % 1024 != 0) continue;
+    if (steps == 1024) instance_->ring_bell();
+    if (Status open = queue_->check_open(); !open) code = fail_with(open.error());
+  }
   if (code == Code::kFull) {
     instance_->ring_bell();
     Sleeper sleeper(queue_->files().wake()->room);
@@ -200,8 +216,8 @@ u8* Producer::room_for(std::size_t size, u64 timeout_ns, Code* code) {
   u8* room = try_room(size, &why);
   if (__builtin_expect(room != nullptr, true)) return room;
   if (why == RingOutcome::kTooBig) {
-    *code = fail_with(Code::kTooBig, fmt::format("a message of {} bytes never fits a lane of {} bytes", size,
-                                                 lane_.size_bytes));
+    *code = fail_with(Code::kTooBig,
+                      fmt::format("a message of {} bytes never fits a lane of {} bytes", size, lane_.size_bytes));
     return nullptr;
   }
   *code = wait_for_room(timeout_ns, [&] {
@@ -276,8 +292,8 @@ Code Producer::publish_batch(std::span<const Slice> slices, u64 timeout_ns, std:
     if (Code code = check_size(slice.size); code != Code::kOk) return code;
   }
   reserved_ = false;
-  const u64 deadline_ns = timeout_ns == 0 || timeout_ns == kForever ? timeout_ns
-                                                                    : deadline_after(monotonic_ns(), timeout_ns);
+  const u64 deadline_ns =
+      timeout_ns == 0 || timeout_ns == kForever ? timeout_ns : deadline_after(monotonic_ns(), timeout_ns);
   auto left_ns = [&] {
     if (timeout_ns == 0 || timeout_ns == kForever) return timeout_ns;
     const u64 now_ns = monotonic_ns();

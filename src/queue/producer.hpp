@@ -77,10 +77,12 @@ class Producer {
   bool spsc_ = false;
   bool fenced_ = false;
   bool granted_ = false;
+  bool closed_ = false;  // the queue was removed or taken out of service
   u64 max_message_bytes_ = 0;
   SpscWriter<HardwareAtomics> spsc_writer_;
   std::optional<OrderWriter<HardwareAtomics>> order_writer_;
 
+  const u64* group_epoch_word_ = nullptr;  // in ctl; kept at hand for the fast path
   // As of group_epoch_.
   u64 group_epoch_ = ~u64{0};
   std::vector<MappedGroup> mapped_groups_;

@@ -22,10 +22,10 @@
 //                  below their position.
 //   CHECKPOINTED   store slot; store selector, release           successor: load selector, acquire
 //
-// THE ZERO AHEAD   Behind the last frame stands a zero word, in the writer's own free memory: a publish needs the frames
-//                  and 8 bytes more. A reader steps only from a frame it acquired to the word behind it, so stale
-//                  headers further on are never looked at. An exactly full lane would have no place for the zero, and
-//                  the reader would step onto its own oldest frame: hence the 8 bytes (the model finds it).
+// THE ZERO AHEAD   Behind the last frame stands a zero word, in the writer's own free memory: a publish needs the
+//                  frames and 8 bytes more. A reader steps only from a frame it acquired to the word behind it, so
+//                  stale headers further on are never looked at. An exactly full lane would have no place for the zero,
+//                  and the reader would step onto its own oldest frame: hence the 8 bytes (the model finds it).
 //
 // IF A PROCESS STOPS          (dead)                                           (only slow)
 //   before PUBLISHED          nothing is visible; a successor overwrites it    the queue is empty, nobody waits for it
@@ -33,8 +33,9 @@
 //     the end of the call     told: at-least-once is the publisher's retry
 //   a reader, anywhere        its base stands; the successor reads again       its base pins the lane: full, not lost
 //
-// A SUCCESSOR knows nothing of the dead writer but the lane: it walks from the newer checkpoint to the first zero. Every
-// header on that way is intact because a checkpoint is renewed before a write that ends more than a lane beyond it.
+// A SUCCESSOR knows nothing of the dead writer but the lane: it walks from the newer checkpoint to the first zero.
+// Every header on that way is intact because a checkpoint is renewed before a write that ends more than a lane beyond
+// it.
 //
 // TESTED BY  ring/lane_test, ring/lane_random_test, model/lane_model_test, model/spin/lane.pml, crash/step_test
 #pragma once
@@ -110,8 +111,8 @@ class SpscWriter {
   }
 
   // Room for one more frame of `len` payload bytes behind what is already appended: a pointer to write the payload to,
-  // or null with the reason. `release_mark()` -> u64: the position below which every group is done; called only when the
-  // cached one gives no room. Nothing is visible, and reserving again forgets the reservation.
+  // or null with the reason. `release_mark()` -> u64: the position below which every group is done; called only when
+  // the cached one gives no room. Nothing is visible, and reserving again forgets the reservation.
   template <class ReleaseMark>
   u8* reserve(u64 len, ReleaseMark&& release_mark, RingOutcome* why) {
     if (len > message_bytes_max_) {
@@ -226,11 +227,11 @@ class SpscWriter {
   }
 
   LaneView lane_;
-  u64 position_ = 0;             // where the next batch starts; everything before is published
-  u64 cursor_ = 0;               // end of what is appended
-  u64 released_ = 0;             // cached release mark; always a safe lower bound
-  u64 next_seq_ = 0;             // of the next frame to append
-  u64 first_header_ = 0;         // of the pending batch
+  u64 position_ = 0;      // where the next batch starts; everything before is published
+  u64 cursor_ = 0;        // end of what is appended
+  u64 released_ = 0;      // cached release mark; always a safe lower bound
+  u64 next_seq_ = 0;      // of the next frame to append
+  u64 first_header_ = 0;  // of the pending batch
   u64 reserved_padding_ = 0;
   u64 checkpoint_position_ = 0;  // of the valid slot
   u64 checkpoint_slot_ = 0;
@@ -242,9 +243,9 @@ struct FrameView {
   const u8* payload = nullptr;
   u64 len = 0;
   u64 seq = 0;
-  u64 end = 0;    // SPSC: lane position behind the frame
+  u64 end = 0;  // SPSC: lane position behind the frame
   u32 flags = 0;
-  u32 lane = 0;   // MPMC: where it lies
+  u32 lane = 0;  // MPMC: where it lies
 };
 
 // A place in a lane: a frame boundary, and the seq of the frame that stands or will stand there.

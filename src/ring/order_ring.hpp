@@ -20,9 +20,9 @@
 //                  copy only if reclaim is at or below its seq: a seqlock whose writer never waits.
 //
 // THE THREE-WAY LAP TEST   A producer with a stale tail finds a cell of its own lap (taken: go on), of the lap before
-//   (free: CAS), or anything else (it is laps behind: reload). The natural two-way form overwrites a newer message; Spin
-//   finds that in 273 steps (model/spin/order_ring.pml, -DTWO_WAY). The tail is read again after the cell: that closes
-//   the window of a producer stopped for 2^28 laps.
+//   (free: CAS), or anything else (it is laps behind: reload). The natural two-way form overwrites a newer message;
+//   Spin finds that in 273 steps (model/spin/order_ring.pml, -DTWO_WAY). The tail is read again after the cell: that
+//   closes the window of a producer stopped for 2^28 laps.
 //
 // IF A PROCESS STOPS          (dead)                                           (only slow)
 //   before ORDERED            bytes in its own lane, invisible; the lane is    nobody notices
@@ -154,8 +154,8 @@ class OrderWriter {
     A::prefetch_write(lane_.at(cursor_ + kLaneAheadBytes));
   }
 
-  // Publishes what was appended, cell after cell, in order. kOk: all of it. kFull: some cells are taken by messages that
-  // a group still needs; the rest stays pending, and publish() may be called again. `last_seq`: of the last one
+  // Publishes what was appended, cell after cell, in order. kOk: all of it. kFull: some cells are taken by messages
+  // that a group still needs; the rest stays pending, and publish() may be called again. `last_seq`: of the last one
   // published, if any was. `published`: how many were.
   template <class ReleaseMark>
   RingOutcome publish(ReleaseMark&& release_mark, u64* last_seq, u64* published) {

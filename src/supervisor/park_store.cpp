@@ -1,5 +1,7 @@
 #include "supervisor/park_store.hpp"
 
+#include <iterator>
+
 #include "base/atomics.hpp"
 
 namespace mooring {
@@ -27,7 +29,11 @@ bool ParkStore::adopt(u64 loc, u64 seq) {
   }
   const auto* record = reinterpret_cast<const layout::ParkRecord*>(mapping_.data() + loc);
   const u64 capacity = record->capacity_bytes;  // our own file: nobody else writes it
-  if (record->seq != seq || capacity > size - kHeadBytes - loc || used_.contains(loc)) return false;
+  if (record->seq != seq || capacity > size - kHeadBytes - loc) return false;
+  // Two entries that name overlapping room: one of them was written over.
+  const auto after = used_.upper_bound(loc);
+  if (after != used_.end() && after->first - loc < kHeadBytes + capacity) return false;
+  if (after != used_.begin() && std::prev(after)->first + std::prev(after)->second > loc) return false;
   used_[loc] = kHeadBytes + capacity;
   used_bytes_ += kHeadBytes + capacity;
   return true;

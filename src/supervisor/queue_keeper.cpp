@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
+#include <sys/stat.h>
+
 #include <cstring>
 
 #include "base/kill_point.hpp"
@@ -20,6 +22,14 @@ constexpr u64 kRestMostNs = kNsPerSecond;
 constexpr u32 kStragglerLooks = 2;       // unchanged for two ticks (core.md A16)
 constexpr u32 kStragglersPerLook = 512;  // bounds one look; the next is a tick away
 constexpr u32 kQuotaMost = 1024;
+
+Result<u64> file_inode(const File& directory, const std::string& name) {
+  struct stat info {};
+  if (::fstatat(directory.fd(), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0) {
+    return fail_errno(errno, "cannot look at " + path_text(directory, name));
+  }
+  return u64{info.st_ino};
+}
 
 std::string_view name_of(const layout::GroupSlot& slot) {
   return {slot.name, ::strnlen(slot.name, layout::kNameLengthMax)};
@@ -46,7 +56,15 @@ Result<std::unique_ptr<QueueKeeper>> QueueKeeper::open(const File& shared_direct
   Result<std::shared_ptr<Queue>> queue = Queue::attach(shared_directory, owner, name, /*as_supervisor=*/true);
   if (!queue) return fail(queue.error());
   std::unique_ptr<QueueKeeper> keeper(new QueueKeeper(name, std::move(*queue)));
+  const QueueFiles& files = *keeper->files_;
+  // All that others can cut short, and our own three, which a process of the same user can.
+  keeper->guard(&files.state(), kPageBytes);
+  keeper->guard(files.order_head(), layout::order_file_bytes(files.constants().cells));
+  keeper->guard(files.wake(), layout::wake_file_bytes(files.constants().groups_max));
+  keeper->failed_ =
+      A::load(files.state().life, std::memory_order_acquire) == static_cast<u64>(layout::QueueLife::kFailed);
   A::store(keeper->files_->state().incarnation, incarnation, std::memory_order_release);
+  if (keeper->failed_) return keeper;  // kept for a look, and to be removed
   if (keeper->queue_->is_spsc() && keeper->files_->lane_slot(0).made == 0) {
     // Consumers poll the lane before its first producer comes.
     if (Status status = make_lane_file(*keeper->files_, 0); !status) return fail(status.error());
@@ -56,10 +74,8 @@ Result<std::unique_ptr<QueueKeeper>> QueueKeeper::open(const File& shared_direct
   return keeper;
 }
 
-void QueueKeeper::guard(const Mapping& mapping) {
-  if (mapping.data() != nullptr && register_range(mapping.data(), mapping.size_bytes(), fault_.get())) {
-    guarded_.push_back(mapping.data());
-  }
+void QueueKeeper::guard(const void* data, u64 size_bytes) {
+  if (data != nullptr && register_range(data, size_bytes, fault_.get())) guarded_.push_back(data);
 }
 
 void QueueKeeper::set_slot(u64& slot, u32 generation, layout::SlotLife life) {
@@ -71,9 +87,7 @@ const LaneView* QueueKeeper::lane(u32 index) {
   const LaneView* view = queue_->lane(index);
   if (view != nullptr && !lane_guarded_[index]) {
     lane_guarded_[index] = true;
-    if (register_range(view->head, layout::lane_file_bytes(view->size_bytes), fault_.get())) {
-      guarded_.push_back(view->head);
-    }
+    guard(view->head, layout::lane_file_bytes(view->size_bytes));
   }
   return view;
 }
@@ -84,7 +98,7 @@ const layout::SeatHead* QueueKeeper::seat(u32 index) {
     Result<Mapping> mapping = files_->map_seat(index, Access::read_only);
     if (!mapping) return nullptr;
     seat_mappings_[index] = std::move(*mapping);
-    guard(seat_mappings_[index]);
+    guard(seat_mappings_[index].data(), seat_mappings_[index].size_bytes());
   }
   return reinterpret_cast<const layout::SeatHead*>(seat_mappings_[index].data());
 }
@@ -109,7 +123,7 @@ QueueKeeper::Group* QueueKeeper::group(u32 index) {
   known.mapped = true;
   known.generation = layout::slot_generation(slot);
   known.view = view_group(known.mapping.data(), constants().words, static_cast<u32>(constants().parks));
-  guard(known.mapping);
+  guard(known.mapping.data(), known.mapping.size_bytes());
   return &known;
 }
 
@@ -131,11 +145,15 @@ void QueueKeeper::fail_queue(const std::string& why) {
   if (failed_) return;
   failed_ = true;
   spdlog::error("queue {}: taken out of service: {}; `mooring rm {}` and create it again", name_, why, name_);
-  A::store(files_->state().life, static_cast<u64>(layout::QueueLife::kFailed), std::memory_order_release);
+  end_life(layout::QueueLife::kFailed);
 }
 
-void QueueKeeper::mark_removed() {
-  A::store(files_->state().life, static_cast<u64>(layout::QueueLife::kRemoved), std::memory_order_release);
+void QueueKeeper::mark_removed() { end_life(layout::QueueLife::kRemoved); }
+
+void QueueKeeper::end_life(layout::QueueLife life) {
+  A::store(files_->state().life, static_cast<u64>(life), std::memory_order_release);
+  // Publishers with room look at nothing else of ours.
+  A::add(files_->state().group_epoch, u64{1}, std::memory_order_release);
   wake_room();
   for (u32 index = 0; index < constants().groups_max; ++index) wake_group(index, ~u32{0} >> 1);
 }
@@ -149,7 +167,7 @@ void QueueKeeper::set_fence_mode() {
 // --- Groups ---------------------------------------------------------------------------------------------------------
 
 // The next free seq (MPMC), or the lane's end as {position, seq} (SPSC). Bounded by one walk around.
-u64 QueueKeeper::tail_now(LaneCursor* lane_tail) {
+std::optional<u64> QueueKeeper::tail_now(LaneCursor* lane_tail) {
   if (!queue_->is_spsc()) {
     const OrderView order = queue_->order();
     u64 tail = std::max(A::load(order.head->tail, std::memory_order_acquire), constants().first_seq);
@@ -158,11 +176,12 @@ u64 QueueKeeper::tail_now(LaneCursor* lane_tail) {
     return tail;
   }
   const LaneView* view = lane(0);
-  if (view == nullptr) return 0;
+  if (view == nullptr) return std::nullopt;
   const u64 current = A::load(view->head->checkpoint_current, std::memory_order_acquire) & 1;
   LaneCursor cursor{A::load(view->head->checkpoints[current].position, std::memory_order_relaxed),
                     A::load(view->head->checkpoints[current].seq, std::memory_order_relaxed)};
   if (cursor.seq == 0) cursor.seq = constants().first_seq;
+  if (cursor.position % layout::kFrameAlignment != 0) return std::nullopt;  // somebody wrote over it
   const SpscReader<A> reader(*view, cursor.seq);
   FrameView frame;
   // A living writer may run ahead of the walk for ever; one lane of frames is far enough for a place to start.
@@ -217,7 +236,13 @@ Status QueueKeeper::finish_birth(u32 index) {
   // mark before any base that is read here.
   A::full_fence();
   LaneCursor lane_tail;
-  u64 start = tail_now(&lane_tail);
+  const std::optional<u64> tail = tail_now(&lane_tail);
+  if (!tail.has_value()) {
+    return fail(Code::kCorrupt, fmt::format("queue {}: the end of its lane makes no sense, so a group cannot be born "
+                                            "there; remove the queue and create it again",
+                                            name_));
+  }
+  u64 start = *tail;
   if (!queue_->is_spsc()) {
     for (u32 other = 0; other < constants().groups_max; ++other) {
       Group* known = other == index ? nullptr : group(other);
@@ -257,9 +282,10 @@ Status QueueKeeper::remove_group(const std::string& name) {
                                            name, name_, alive, name_));
   }
   if (groups == 1) {
-    return fail(Code::kBadArgument, fmt::format("group {} is the last of queue {}, and a queue has at least one; remove "
-                                                "the queue instead",
-                                                name, name_));
+    return fail(Code::kBadArgument,
+                fmt::format("group {} is the last of queue {}, and a queue has at least one; remove "
+                            "the queue instead",
+                            name, name_));
   }
   layout::GroupSlot& slot = files_->group_slot(*index);
   set_slot(slot.slot, layout::slot_generation(slot.slot), layout::SlotLife::kLeaving);
@@ -283,8 +309,8 @@ void QueueKeeper::deal_quotas(u32 index) {
   }
   // Their sum is at most half of X, so that every straggler's messages can be parked (core.md A16).
   const u64 share = constants().parks / 2 / std::max(consumers, 1U);
-  A::store(files_->group_slot(index).quota,
-           static_cast<u32>(std::clamp<u64>(share, 1, kQuotaMost)), std::memory_order_relaxed);
+  A::store(files_->group_slot(index).quota, static_cast<u32>(std::clamp<u64>(share, 1, kQuotaMost)),
+           std::memory_order_relaxed);
 }
 
 // --- Producers ------------------------------------------------------------------------------------------------------
@@ -489,8 +515,7 @@ void QueueKeeper::drop_untaken(const ProcessIdentity& owner) {
       continue;
     }
     const layout::SeatHead* head = seat(index);
-    if (head != nullptr &&
-        A::load(head->opened, std::memory_order_acquire) != layout::slot_generation(slot.slot)) {
+    if (head != nullptr && A::load(head->opened, std::memory_order_acquire) != layout::slot_generation(slot.slot)) {
       free_seat(index);
     }
   }
@@ -507,6 +532,47 @@ void QueueKeeper::drop_untaken(const ProcessIdentity& owner) {
     }
   }
   free_left_lanes();
+}
+
+u64 QueueKeeper::drop_unmapped(const ProcessIdentity& owner, const MapsFile& maps) {
+  const auto is_mapped = [&](const std::string& file) {
+    const Result<u64> inode = file_inode(files_->directory(), file);
+    return !inode || maps(*inode, queue_directory_name(name_) + "/" + file);
+  };
+  u64 dropped = 0;
+  for (u32 index = 1; index < constants().seats_max; ++index) {
+    const layout::SeatSlot& slot = files_->seat_slot(index);
+    if (layout::slot_life(slot.slot) != layout::SlotLife::kLive ||
+        ProcessIdentity{slot.pid, slot.start_time_ticks} != owner) {
+      continue;
+    }
+    const layout::SeatHead* head = seat(index);
+    // OPENED: one that was not taken yet is not mapped either; drop_untaken knows about those.
+    if (head == nullptr || A::load(head->opened, std::memory_order_acquire) != layout::slot_generation(slot.slot) ||
+        is_mapped(seat_file_name(index))) {
+      continue;
+    }
+    free_seat(index);
+    ++dropped;
+  }
+  for (u32 index = 0; index < constants().lanes_max; ++index) {
+    const layout::LaneSlot& slot = files_->lane_slot(index);
+    if (layout::slot_life(slot.slot) != layout::SlotLife::kLive ||
+        ProcessIdentity{slot.pid, slot.start_time_ticks} != owner) {
+      continue;
+    }
+    const LaneView* view = lane(index);
+    if (view == nullptr ||
+        A::load(view->head->opened, std::memory_order_acquire) != layout::slot_generation(slot.slot) ||
+        is_mapped(lane_file_name(index))) {
+      continue;
+    }
+    retire_lane(index);
+    ++dropped;
+  }
+  free_left_lanes();
+  next_look_ns_ = 0;
+  return dropped;
 }
 
 bool QueueKeeper::holds_anything(const ProcessIdentity& owner) const {
@@ -530,6 +596,7 @@ bool QueueKeeper::holds_anything(const ProcessIdentity& owner) const {
 // --- After a restart ------------------------------------------------------------------------------------------------
 
 Status QueueKeeper::adopt(std::vector<ProcessIdentity>* owners) {
+  if (failed_) return {};
   for (u32 index = 0; index < constants().groups_max; ++index) {
     const layout::SlotLife life = layout::slot_life(files_->group_slot(index).slot);
     if (life == layout::SlotLife::kEntering) {

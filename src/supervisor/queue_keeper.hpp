@@ -17,6 +17,7 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -65,6 +66,10 @@ class QueueKeeper {
   // Grants to `owner` that it never took (the supervisor died before its reply arrived).
   void drop_untaken(const ProcessIdentity& owner);
   bool holds_anything(const ProcessIdentity& owner) const;
+  // Grants that `owner` took and has no writable mapping of any more (it called exec). `maps(inode, name)`: does it
+  // have one of this file?
+  using MapsFile = std::function<bool(u64 inode, const std::string& name)>;
+  u64 drop_unmapped(const ProcessIdentity& owner, const MapsFile& maps);
 
   void set_fence_mode();
   // The queue is gone: handles that are open say CLOSED.
@@ -99,7 +104,7 @@ class QueueKeeper {
   QueueKeeper(std::string name, std::shared_ptr<Queue> queue);
   const LaneView* lane(u32 index);
   const layout::SeatHead* seat(u32 index);
-  void guard(const Mapping& mapping);
+  void guard(const void* data, u64 size_bytes);
   Group* group(u32 index);
   GroupRepair<HardwareAtomics> repair(Group& group) const { return {group.view, queue_->order()}; }
   bool is_competing(u32 index) const;
@@ -109,7 +114,7 @@ class QueueKeeper {
   void free_seat(u32 index);
   void retire_lane(u32 index);
   u64 last_seq_of_lane(u32 lane) const;
-  u64 tail_now(LaneCursor* lane_tail);
+  std::optional<u64> tail_now(LaneCursor* lane_tail);
   u64 release_mark_now();
   void free_left_lanes();
   void deal_quotas(u32 group);
@@ -120,6 +125,7 @@ class QueueKeeper {
   std::string holder_text(u32 pid) const;
   void set_slot(u64& slot, u32 generation, layout::SlotLife life);
   void fail_queue(const std::string& why);
+  void end_life(layout::QueueLife life);
 
   std::string name_;
   std::shared_ptr<Queue> queue_;

@@ -2,10 +2,13 @@
 
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <fstream>
+#include <set>
+#include <sstream>
 
 #include "base/kill_point.hpp"
 #include "platform/fault_guard.hpp"
@@ -21,6 +24,18 @@ constexpr const char* kPidFileName = "mooringd.pid";
 // The bell thread looks up from its futex this often at least: a bell rung by a process that was stopped between the
 // bump and the wake is heard then.
 constexpr u64 kBellBoundNs = kNsPerSecond;
+// Whoever may connect may also connect too often, or say nothing.
+constexpr u64 kStrangersMax = 64;
+constexpr u64 kConnectionsOfProcessMax = 64;
+constexpr u64 kListenAgainNs = 100 * kNsPerMs;
+
+// Each client costs two descriptors, and the usual soft limit is 1024.
+void raise_descriptor_limit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= limit.rlim_max) return;
+  limit.rlim_cur = limit.rlim_max;
+  static_cast<void>(::setrlimit(RLIMIT_NOFILE, &limit));  // then it stays as it is
+}
 
 }  // namespace
 
@@ -39,6 +54,7 @@ Result<std::unique_ptr<Supervisor>> Supervisor::start(const Options& options) {
   if (Status status = supervisor->take_lock(); !status) return fail(status.error());
   MOORING_KILL_POINT("supervisor.locked");
   if (Status status = install_fault_guard(); !status) return fail(status.error());
+  raise_descriptor_limit();
   membarrier_register();
   supervisor->started_ns_ = monotonic_ns();
   supervisor->idle_since_ns_ = supervisor->started_ns_;
@@ -68,6 +84,7 @@ Result<std::unique_ptr<Supervisor>> Supervisor::start(const Options& options) {
         {supervisor->stop_event_.fd(), [self] { take_count(self->stop_event_); }}}) {
     if (Status status = supervisor->loop_.add(fd, callback); !status) return fail(status.error());
   }
+  supervisor->listening_ = true;
   supervisor->bell_thread_ = std::thread([self] { self->listen_to_bell(); });
   return supervisor;
 }
@@ -75,6 +92,7 @@ Result<std::unique_ptr<Supervisor>> Supervisor::start(const Options& options) {
 Supervisor::~Supervisor() {
   stop();
   if (bell_thread_.joinable()) bell_thread_.join();
+  if (bell_.data() != nullptr) unregister_range(bell_.data());
 }
 
 void Supervisor::stop() {
@@ -132,6 +150,8 @@ Status Supervisor::adopt_queues() {
     if (!bell) return fail(bell.error());
   }
   bell_ = std::move(*bell);
+  // Cut short, it is a bell nobody hears any more: the ticks go on.
+  static_cast<void>(register_range(bell_.data(), bell_.size_bytes(), &bell_fault_));
 
   Result<std::vector<std::string>> names = list_queues(shared_directory_);
   if (!names) return fail(names.error());
@@ -151,8 +171,13 @@ Status Supervisor::adopt_queues() {
     queues_[name] = std::move(*keeper);
     for (const ProcessIdentity& owner : owners) {
       // Gone (or its number is another's now): dead, as certain as a pidfd.
-      if (Status status = watch(owner); !status && status.error().code == Code::kClosed) {
+      if (Status status = watch(owner); status) {
+        watched_[key(owner)].lost_socket = true;  // it may have called exec while nobody looked
+      } else if (status.error().code == Code::kClosed) {
         queues_[name]->owner_died(owner);
+      } else {
+        spdlog::error("queue {}: pid {} cannot be watched, and keeps what it holds: {}", name, owner.pid,
+                      status.error().text);
       }
     }
   }
@@ -187,9 +212,13 @@ Status Supervisor::run() {
     for (auto& [name, keeper] : queues_) wait_ns = std::min(wait_ns, keeper->tick(now_ns, bell));
     for (auto watched = watched_.begin(); watched != watched_.end();) {
       const ProcessIdentity identity{watched->first.first, watched->first.second};
-      const bool lost = watched->second.lost_socket && watched->second.connections == 0;
+      const bool lost = watched->second.lost_socket;
       ++watched;  // look_for_exec may erase
       if (lost) look_for_exec(identity);
+    }
+    if (!listening_) {
+      listen_again(now_ns);
+      wait_ns = std::min(wait_ns, kListenAgainNs);
     }
     if (options_.exit_when_idle) {
       if (!is_idle()) {
@@ -212,7 +241,13 @@ void Supervisor::accept_clients() {
   for (int accepted = 0; accepted < 64; ++accepted) {
     Result<File> socket = accept_local(listener_);
     if (!socket) {
-      if (socket.error().code != Code::kEmpty) spdlog::warn("a connection was not accepted: {}", socket.error().text);
+      if (socket.error().code == Code::kEmpty) return;
+      // Out of descriptors, most likely. It would be readable again at once: look at it later.
+      spdlog::warn("a connection was not accepted: {}", socket.error().text);
+      drop_oldest_stranger();
+      loop_.remove(listener_.fd());
+      listening_ = false;
+      listen_again_ns_ = monotonic_ns() + kListenAgainNs;
       return;
     }
     Result<PeerCredentials> credentials = peer_credentials(*socket);
@@ -230,10 +265,28 @@ void Supervisor::accept_clients() {
     if (!identity) continue;  // gone already
     client->identity = *identity;
     client->socket = std::move(*socket);
+    client->serial = next_serial_++;
     const int fd = client->socket.fd();
     if (!loop_.add(fd, [this, fd] { serve(fd); })) continue;
     clients_[fd] = std::move(client);
+    if (++strangers_ > kStrangersMax) drop_oldest_stranger();
   }
+}
+
+void Supervisor::drop_oldest_stranger() {
+  int oldest = -1;
+  u64 serial = ~u64{0};
+  for (const auto& [fd, client] : clients_) {
+    if (client->greeted || client->serial >= serial) continue;
+    serial = client->serial;
+    oldest = fd;
+  }
+  if (oldest >= 0) drop_client(oldest);
+}
+
+void Supervisor::listen_again(u64 now_ns) {
+  if (now_ns < listen_again_ns_) return;
+  listening_ = loop_.add(listener_.fd(), [this] { accept_clients(); }).has_value();
 }
 
 void Supervisor::serve(int fd) {
@@ -244,15 +297,38 @@ void Supervisor::serve(int fd) {
   if (!packet) {
     if (packet.error().code == Code::kTimeout) return;
     if (packet.error().code == Code::kTooBig) {
-      (void)send_message(client.socket, reply_error(packet.error()).dump(), 0);
+      if (!send_message(client.socket, reply_error(packet.error()).dump(), 0)) drop_client(fd);
       return;
     }
     drop_client(fd);
     return;
   }
-  const Json reply = answer(client, *packet);
+  Json reply;
+  const Result<Json> request = parse_packet(*packet);
+  if (!request) {
+    reply = reply_error(request.error());
+  } else {
+    Result<Json> handled = handle(client, *request);
+    reply = handled ? std::move(*handled) : reply_error(handled.error());
+  }
   // A client that does not take its reply (a full socket buffer, stopped) loses its connection, not our time.
-  if (!send_message(client.socket, reply.dump(-1, ' ', false, Json::error_handler_t::replace), 0)) drop_client(fd);
+  if (!send_message(client.socket, reply.dump(-1, ' ', false, Json::error_handler_t::replace), 0)) {
+    if (request) take_back(client, *request, reply);
+    drop_client(fd);
+  }
+}
+
+// A grant whose reply could not be sent: nobody knows of it, so nobody will take it.
+void Supervisor::take_back(Client& client, const Json& request, const Json& reply) {
+  const auto generation = number_member(reply, "generation", 0, ~u32{0});
+  const auto lane = number_member(reply, "lane", 0, ~u32{0});
+  const auto seat = number_member(reply, "seat", 0, ~u32{0});
+  if (!generation || (!lane && !seat)) return;
+  const Result<QueueKeeper*> keeper = keeper_of(request);
+  if (!keeper) return;
+  const auto number = static_cast<u32>(*generation);
+  static_cast<void>(lane ? (*keeper)->close_producer(client.identity, static_cast<u32>(*lane), number)
+                         : (*keeper)->close_consumer(client.identity, static_cast<u32>(*seat), number));
 }
 
 void Supervisor::drop_client(int fd) {
@@ -262,7 +338,10 @@ void Supervisor::drop_client(int fd) {
   const bool greeted = found->second->greeted;
   loop_.remove(fd);
   clients_.erase(found);
-  if (!greeted) return;
+  if (!greeted) {
+    --strangers_;
+    return;
+  }
   const auto watched = watched_.find(key(identity));
   if (watched == watched_.end()) return;
   if (watched->second.connections != 0) --watched->second.connections;
@@ -303,6 +382,7 @@ void Supervisor::died(const ProcessIdentity& identity) {
   for (auto& [name, keeper] : queues_) keeper->owner_died(identity);
   for (auto client = clients_.begin(); client != clients_.end();) {
     if (client->second->identity == identity) {
+      if (!client->second->greeted) --strangers_;
       loop_.remove(client->first);
       client = clients_.erase(client);
     } else {
@@ -311,32 +391,45 @@ void Supervisor::died(const ProcessIdentity& identity) {
   }
 }
 
-// A living process without a connection: does it still map any file of this instance? Unreadable counts as yes.
+// A living process that lost a connection: does it still map the files of its grants for writing? Unreadable counts as
+// yes, and so does a likeness in either inode or name: a file system may show other numbers there, a container other
+// names. The new image of an exec may have opened handles of its own already, so each file is asked for by itself.
 void Supervisor::look_for_exec(const ProcessIdentity& identity) {
   const auto watched = watched_.find(key(identity));
   if (watched == watched_.end()) return;
   watched->second.lost_socket = false;  // one look for each connection that ended
   std::ifstream maps(fmt::format("/proc/{}/maps", identity.pid));
   if (!maps) return;
+  std::set<u64> inodes;
+  std::string names;
   std::string line;
   while (std::getline(maps, line)) {
-    if (line.find(paths_.shared_directory) != std::string::npos) return;
+    // address permissions offset device inode path
+    std::istringstream fields(line);
+    std::string address, permissions, offset, device, path;
+    u64 inode = 0;
+    fields >> address >> permissions >> offset >> device >> inode;
+    if (!fields || permissions.size() < 4 || permissions[1] != 'w' || permissions[3] != 's') continue;
+    std::getline(fields, path);
+    inodes.insert(inode);
+    names += path + "\n";
   }
   if (maps.bad()) return;
   const Result<ProcessIdentity> now = identify_process(identity.pid);
   if (!now || *now != identity) return;  // dying; the pidfd will say so
-  spdlog::info("pid {} lives but maps nothing of this instance any more (exec): its grants are given up", identity.pid);
-  died(identity);
+  u64 dropped = 0;
+  for (auto& [name, keeper] : queues_) {
+    dropped += keeper->drop_unmapped(identity, [&](u64 inode, const std::string& file) {
+      return inodes.contains(inode) || names.find(file + "\n") != std::string::npos;
+    });
+  }
+  if (dropped == 0) return;
+  spdlog::info("pid {} lives but no longer maps {} of its lanes and seats (exec): they are given up", identity.pid,
+               dropped);
+  if (watched->second.connections == 0 && !holds_anything(identity)) unwatch(identity);
 }
 
 // --- Requests -------------------------------------------------------------------------------------------------------
-
-Json Supervisor::answer(Client& client, const std::string& packet) {
-  Result<Json> request = parse_packet(packet);
-  if (!request) return reply_error(request.error());
-  Result<Json> reply = handle(client, *request);
-  return reply ? *reply : reply_error(reply.error());
-}
 
 Result<Json> Supervisor::handle(Client& client, const Json& request) {
   Result<std::string> op = string_member(request, "op");
@@ -402,8 +495,8 @@ Result<Json> Supervisor::handle(Client& client, const Json& request) {
     if (!status) return fail(status.error());
     return reply;
   }
-  return fail(Code::kBadArgument, fmt::format("unknown request \"{}\"; client and supervisor are of different versions",
-                                              *op));
+  return fail(Code::kBadArgument,
+              fmt::format("unknown request \"{}\"; client and supervisor are of different versions", *op));
 }
 
 Result<Json> Supervisor::hello(Client& client, const Json& request) {
@@ -423,12 +516,19 @@ Result<Json> Supervisor::hello(Client& client, const Json& request) {
   client.name = name->substr(0, 64);
   if (!client.greeted) {
     if (Status status = watch(client.identity); !status) return fail(status.error());
+    if (watched_[key(client.identity)].connections >= kConnectionsOfProcessMax) {
+      return fail(Code::kNoSeat, fmt::format("pid {} has {} connections to the supervisor already; share one instance "
+                                             "handle between threads",
+                                             client.identity.pid, kConnectionsOfProcessMax));
+    }
     ++watched_[key(client.identity)].connections;
     client.greeted = true;
+    --strangers_;
   }
   if (!*membarrier && !fence_mode_) {
     fence_mode_ = true;
-    spdlog::warn("pid {} ({}) cannot use membarrier(2): publishers fence from now on", client.identity.pid, client.name);
+    spdlog::warn("pid {} ({}) cannot use membarrier(2): publishers fence from now on", client.identity.pid,
+                 client.name);
     for (auto& [queue, keeper] : queues_) keeper->set_fence_mode();
   }
   // Only the process's one connection can tell: another instance handle of it may be opening something just now.
@@ -500,8 +600,8 @@ Result<Json> Supervisor::create_queue_request(const Client& client, const Json& 
     if (have.lanes_max != plan->lanes_max) return differs("producers_max", have.lanes_max, plan->lanes_max);
     if (have.seats_max != plan->seats_max) return differs("consumers_max", have.seats_max - 1, plan->seats_max - 1);
     if (have.groups_max != plan->groups_max) return differs("groups_max", have.groups_max, plan->groups_max);
-    if (have.file_mode != plan->file_mode) return differs("mode (octal)", fmt::format("{:o}", have.file_mode),
-                                                          fmt::format("{:o}", plan->file_mode));
+    if (have.file_mode != plan->file_mode)
+      return differs("mode (octal)", fmt::format("{:o}", have.file_mode), fmt::format("{:o}", plan->file_mode));
     reply["created"] = false;
     return reply;
   }

@@ -58,11 +58,12 @@ class Supervisor {
     PeerCredentials credentials;
     std::string name;
     bool greeted = false;
+    u64 serial = 0;  // in order of arrival
   };
   struct Watched {
     File pidfd;
     u64 connections = 0;
-    bool lost_socket = false;  // a connection of it ended: look at its maps now and then
+    bool lost_socket = false;  // a connection of it ended, or it was there before us: look at its maps
   };
 
   explicit Supervisor(EventLoop loop) : loop_(std::move(loop)) {}
@@ -72,7 +73,9 @@ class Supervisor {
   void accept_clients();
   void serve(int fd);
   void drop_client(int fd);
-  Json answer(Client& client, const std::string& packet);
+  void drop_oldest_stranger();
+  void take_back(Client& client, const Json& request, const Json& reply);
+  void listen_again(u64 now_ns);
   Result<Json> handle(Client& client, const Json& request);
   Result<Json> hello(Client& client, const Json& request);
   Result<Json> create_queue_request(const Client& client, const Json& request);
@@ -100,6 +103,11 @@ class Supervisor {
   std::atomic<bool> stopping_{false};  // release by stop(), acquire by both threads
   File stop_event_;
   File listener_;
+  bool listening_ = false;
+  u64 listen_again_ns_ = 0;
+  u64 strangers_ = 0;      // connections that have not said hello
+  u64 next_serial_ = 0;
+  std::atomic<bool> bell_fault_{false};
   EventLoop loop_;
   u64 incarnation_ = 0;
   u64 started_ns_ = 0;

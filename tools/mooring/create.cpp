@@ -43,7 +43,8 @@ int run(const Create& create, const Context& context) {
   char* end = nullptr;
   const unsigned long bits = std::strtoul(create.mode.c_str(), &end, 8);
   if (create.mode.empty() || *end != '\0' || (bits & ~0666UL) != 0 || bits == 0) {
-    throw CLI::ValidationError(fmt::format("--mode {}: octal permission bits of read and write, like 0660", create.mode));
+    throw CLI::ValidationError(
+        fmt::format("--mode {}: octal permission bits of read and write, like 0660", create.mode));
   }
   options.file_mode = static_cast<std::uint32_t>(bits);
   if (!create.owner_group.empty()) {
@@ -55,8 +56,8 @@ int run(const Create& create, const Context& context) {
   }
   Instance instance = connect(context);
   instance.create_queue(create.queue, options);
-  const bool exclusive = create.group_mode.empty() ? options.kind == MOORING_KIND_SPSC
-                                                   : create.group_mode == "exclusive";
+  const bool exclusive =
+      create.group_mode.empty() ? options.kind == MOORING_KIND_SPSC : create.group_mode == "exclusive";
   for (const std::string& group : create.groups) {
     instance.create_group(create.queue, group, exclusive ? MOORING_MODE_EXCLUSIVE : MOORING_MODE_COMPETING);
   }

@@ -11,8 +11,8 @@ void add_ls(CLI::App& app, Context& context) {
   add_command(app, context, "ls", "list the queues of the instance", "mooring ls --json", [&context] {
     const InstanceFiles instance = open_instance_files(context);
     if (!context.json) {
-      fmt::print("{:<24} {:<5} {:<8} {:>12} {:>10} {:>10} {:>9} {:>9}\n", "QUEUE", "KIND", "STATE", "PUBLISHED", "READY",
-                 "IN FLIGHT", "PRODUCERS", "CONSUMERS");
+      fmt::print("{:<24} {:<5} {:<8} {:>12} {:>10} {:>10} {:>9} {:>9}\n", "QUEUE", "KIND", "STATE", "PUBLISHED",
+                 "READY", "IN FLIGHT", "PRODUCERS", "CONSUMERS");
     }
     int exit_code = kExitOk;
     for (const std::string& name : queue_names(instance)) {

@@ -68,8 +68,7 @@ int run(const Publish& publish, const Context& context) {
     if (!publish.file.empty() && publish.file != "-") {
       file.open(publish.file, std::ios::binary);
       if (!file) {
-        throw Failure(MOORING_ERR_BAD_ARGUMENT,
-                      fmt::format("cannot read {}: {}", publish.file, std::strerror(errno)));
+        throw Failure(MOORING_ERR_BAD_ARGUMENT, fmt::format("cannot read {}: {}", publish.file, std::strerror(errno)));
       }
       input = &file;
     }
@@ -100,12 +99,14 @@ int run(const Publish& publish, const Context& context) {
 
 void add_publish(CLI::App& app, Context& context) {
   auto publish = std::make_shared<Publish>();
-  CLI::App* command = add_command(app, context, "publish", "publish a message, or each line of a file or of standard input",
-                                  "mooring publish orders --file orders.txt --rate 1000",
-                                  [publish, &context] { return run(*publish, context); });
+  CLI::App* command = add_command(
+      app, context, "publish", "publish a message, or each line of a file or of standard input",
+      "mooring publish orders --file orders.txt --rate 1000", [publish, &context] { return run(*publish, context); });
   command->add_option("queue", publish->queue, "name")->required();
-  CLI::Option* message = command->add_option("message", publish->message, "the message; without: lines of standard input");
-  command->add_option("--file", publish->file, "publish each line of this file; - is standard input")->excludes(message);
+  CLI::Option* message =
+      command->add_option("message", publish->message, "the message; without: lines of standard input");
+  command->add_option("--file", publish->file, "publish each line of this file; - is standard input")
+      ->excludes(message);
   command->add_option("--rate", publish->rate, "messages per second")->check(CLI::PositiveNumber);
   command->add_option("--timeout", publish->timeout_seconds, "seconds to wait for room (default: for ever)")
       ->check(CLI::NonNegativeNumber);

@@ -12,8 +12,8 @@ void add_rm(CLI::App& app, Context& context) {
   };
   auto remove = std::make_shared<Remove>();
   CLI::App* command = add_command(
-      app, context, "rm", "remove a queue with all its messages, or one group of it", "mooring rm orders --group billing",
-      [remove, &context] {
+      app, context, "rm", "remove a queue with all its messages, or one group of it",
+      "mooring rm orders --group billing", [remove, &context] {
         Instance instance = connect(context);
         if (remove->group.empty()) {
           instance.remove_queue(remove->queue);

@@ -10,7 +10,6 @@
 #include <spdlog/sinks/basic_file_sink.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
-#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -93,14 +92,17 @@ void report(int fd, int status, const std::string& text) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app{"mooringd: the supervisor of a Mooring instance. It grants seats, repairs after crashes and redelivers."};
-  app.footer("Example:\n  mooringd --instance /run/mooring\n\nClients with MOORING_AUTOSTART=1 start one by themselves.");
+  CLI::App app{
+      "mooringd: the supervisor of a Mooring instance. It grants seats, repairs after crashes and redelivers."};
+  app.footer(
+      "Example:\n  mooringd --instance /run/mooring\n\nClients with MOORING_AUTOSTART=1 start one by themselves.");
   mooring::Supervisor::Options options;
   bool background = false;
   double idle_seconds = 10;
   std::string log_level = "info";
   std::string mode = "0600";
-  app.add_option("--instance", options.path, "directory of the instance (default: MOORING_INSTANCE, else the system's)");
+  app.add_option("--instance", options.path,
+                 "directory of the instance (default: MOORING_INSTANCE, else the system's)");
   app.add_flag("--background", background, "leave the terminal once it serves");
   app.add_flag("--exit-when-idle", options.exit_when_idle, "leave when nobody is connected and nobody holds anything");
   app.add_option("--idle-seconds", idle_seconds, "how long idle before leaving")->check(CLI::Range(0.01, 86400.0));
@@ -134,12 +136,6 @@ int main(int argc, char** argv) {
     report_fd = go_to_background();
   }
   ::signal(SIGPIPE, SIG_IGN);
-  // A descriptor for each queue, connection and watched process: take all that the host allows.
-  rlimit files{};
-  if (::getrlimit(RLIMIT_NOFILE, &files) == 0) {
-    files.rlim_cur = files.rlim_max;
-    (void)::setrlimit(RLIMIT_NOFILE, &files);
-  }
 
   mooring::Result<std::unique_ptr<mooring::Supervisor>> supervisor = mooring::Supervisor::start(options);
   if (!supervisor) {
