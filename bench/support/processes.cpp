@@ -104,23 +104,6 @@ bool pin_to(int cpu) {
   return ::sched_setaffinity(0, sizeof set, &set) == 0;
 }
 
-// With autogroups (the default of desktop and cloud kernels) a nice value counts only inside its session, so that
-// compilers of another terminal would take half of our CPU from a role at -20. Hence a session, and so a group, of our
-// own.
-bool raise_priority(int nice_value) {
-  if (::setpriority(PRIO_PROCESS, 0, nice_value) != 0) return false;
-  const int file = ::open("/proc/self/autogroup", O_WRONLY | O_CLOEXEC);
-  if (file < 0) return true;  // No autogroups in this kernel: the nice value is all there is.
-  ::close(file);
-  ::setsid();
-  const int own_file = ::open("/proc/self/autogroup", O_WRONLY | O_CLOEXEC);
-  if (own_file < 0) return false;
-  const std::string text = std::to_string(nice_value);
-  const bool written = ::write(own_file, text.data(), text.size()) == static_cast<ssize_t>(text.size());
-  ::close(own_file);
-  return written;
-}
-
 void record_failure(RoleSlot& slot, Code code, const char* text) {
   slot.code = static_cast<i64>(code);
   std::snprintf(slot.text, sizeof slot.text, "%s", text);
@@ -151,6 +134,23 @@ Error judge(const Role& role, const RoleSlot& slot, int wait_status) {
 }
 
 }  // namespace
+
+// With autogroups (the default of desktop and cloud kernels) a nice value counts only inside its session, so that
+// compilers of another terminal would take half of our CPU from a role at -20. Hence a session, and so a group, of our
+// own.
+bool raise_priority(int nice_value) {
+  if (::setpriority(PRIO_PROCESS, 0, nice_value) != 0) return false;
+  const int file = ::open("/proc/self/autogroup", O_WRONLY | O_CLOEXEC);
+  if (file < 0) return true;  // No autogroups in this kernel: the nice value is all there is.
+  ::close(file);
+  ::setsid();
+  const int own_file = ::open("/proc/self/autogroup", O_WRONLY | O_CLOEXEC);
+  if (own_file < 0) return false;
+  const std::string text = std::to_string(nice_value);
+  const bool written = ::write(own_file, text.data(), text.size()) == static_cast<ssize_t>(text.size());
+  ::close(own_file);
+  return written;
+}
 
 pid_t RoleContext::pid_of(unsigned role) const {
   if (role >= role_count_) return 0;

@@ -78,6 +78,9 @@ class RoleContext {
 // Runs all roles to their end. The caller is single-threaded (it forks).
 Result<RunOutcome> run_roles(std::span<const Role> roles, const RunOptions& options);
 
+// Gives the calling process this priority, in a session of its own. False: not permitted. Roles have it already.
+bool raise_priority(int nice_value);
+
 // The CPUs this process may run on.
 std::vector<int> allowed_cpus();
 // CPUs for `count` roles that are to be pinned, one each; all kUnpinned if there are fewer CPUs than roles.

@@ -22,7 +22,7 @@
 //   GIVEN_BACK     load back, acquire                            announce_ready
 //
 // IF A PROCESS STOPS       (dead, confirmed)                                (only slow)
-//   after LEASED           the word names it: READY in place, at once       it keeps the lease, may always ack; at base,
+//   after LEASED           the word names it: READY in place, at once       it keeps the lease and may ack; at base,
 //                                                                           under pressure, the supervisor parks the
 //                                                                           message in its name (MOVED) and others go
 //   on before raising hint    others read a few words more                     the same

@@ -5,7 +5,7 @@
 //
 // ARMED   The consumer's thread, in rearm(): empty the eventfd, note the futex word, sleepers + 1, sleep_fence, then
 //         look once more for a message (Consumer::receive does). A publish after that look finds the sleeper and bumps
-//         the word; the thread sees the word changed, however late it comes to wait. A publisher stopped between publish
+//         the word; the thread sees it changed, however late it comes to wait. A publisher stopped between publish
 //         and wake is covered by a bound, after which an armed descriptor is made readable anyway: a spurious readiness
 //         costs one receive that finds nothing.
 //
