@@ -125,7 +125,15 @@ struct HardwareAtomics {
 #endif
 
   static void prefetch_read(const void* address) { __builtin_prefetch(address, 0, 3); }
-  static void prefetch_write(const void* address) { __builtin_prefetch(address, 1, 3); }
+  static void prefetch_write(const void* address) {
+#if defined(__x86_64__)
+    // Written out: for a portable build the compiler's builtin is a read prefetch, which does not bring ownership.
+    // A processor without it takes it for a no-op.
+    asm volatile("prefetchw %0" : : "m"(*static_cast<const char*>(address)));
+#else
+    __builtin_prefetch(address, 1, 3);
+#endif
+  }
   static void pause() {
 #if defined(__x86_64__)
     __builtin_ia32_pause();

@@ -24,8 +24,8 @@
 // IF A PROCESS STOPS       (dead, confirmed)                                (only slow)
 //   after LEASED           the word names it: READY in place, at once       it keeps the lease and may ack; at base,
 //                                                                           under pressure, the supervisor parks the
-//                                                                           message in its name (MOVED) and others go
-//   on before raising hint    others read a few words more                     the same
+//                                                                           message in its name (MOVED); others go on
+//   before raising hint    others read a few words more                     the same
 //   after ACKED            acknowledged; anybody moves base                 the same
 //   between READY and      the tick announces a READY word that base        the same
 //     `back`               stands on
@@ -81,6 +81,15 @@ class CompetingConsumer {
     const LeaseOutcome fresh = lease_untouched(lease);
     if (fresh != LeaseOutcome::kLeased && parks && lease_parked(parked, lease)) return LeaseOutcome::kLeased;
     return fresh;
+  }
+
+  // Worth a lease()? One look at the words that change when there is, for a loop that polls; false may be wrong for as
+  // long as a hint is low, so lease() is tried now and then anyway.
+  bool poll() const {
+    u64 cell = 0;
+    return is_published<A>(order_, scan_, &cell) ||
+           layout::back_seq_lo(A::load(group_.head->back, std::memory_order_acquire)) != layout::kBackNone ||
+           A::load(group_.head->parked, std::memory_order_acquire) != 0;
   }
 
   // Is there anything to take? For whoever decides to sleep: looks at the same words as lease() and takes nothing.

@@ -48,6 +48,7 @@ class LaneSource {
 
   RingOutcome peek(Cursor* cursor, FrameView* frame) const { return reader_.peek(cursor, frame); }
   static void step(Cursor* cursor, const FrameView& frame) { SpscReader<A>::step(cursor, frame); }
+  bool poll(const Cursor& cursor) const { return reader_.poll(cursor); }
   static u64 unit(const Cursor& cursor) { return cursor.position; }
   // Aligned, whatever the shared word says: from here every step keeps to frame boundaries.
   Cursor start(u64 unit) const { return Cursor{unit & ~(layout::kFrameAlignment - 1), 0}; }
@@ -85,6 +86,12 @@ class OrderSource {
     return outcome;
   }
   static void step(Cursor* cursor, const FrameView& /*frame*/) { ++cursor->seq; }
+  bool poll(const Cursor& cursor) const {
+    u64 cell = 0;
+    if (is_published<A>(order_, cursor.seq, &cell)) return true;
+    if (predicted_ != nullptr) A::prefetch_read(predicted_);
+    return false;
+  }
   static u64 unit(const Cursor& cursor) { return cursor.seq; }
   Cursor start(u64 unit) const { return Cursor{unit}; }
   u64 base_lag() const { return kExclusiveBaseLag; }
@@ -214,6 +221,9 @@ class ExclusiveConsumer {
     return true;
   }
   bool base_lags() const { return Source::unit(acked_) - base_ >= source_.base_lag(); }
+
+  // Worth a take()? For a loop that polls.
+  bool poll() const { return given_back_ != kNone || source_.poll(next_); }
 
   // Is there anything to take? Moves only the private cursor over padding.
   bool may_have_work() {

@@ -71,12 +71,15 @@ void announce_ready(const GroupView& group, u64 seq) {
 constexpr bool some_parked(u64 parked) { return (parked & 1) != 0; }
 
 // Sets the bit of a READY park entry and says that there is one. PARK_READY: release on the tag, acquired with it.
+// The bit is written even where it is set: whoever clears it then acquires this write and sees the entry READY. To look
+// and leave it would be store buffering (entry, bit | bit, entry), and the entry would wait for the tick (the model
+// finds it).
 template <class A>
 void announce_park_ready(const GroupView& group, u32 index) {
   u64& bits = group.ready_bits[index / 64];
   u64 old = A::load(bits, std::memory_order_relaxed);
   const u64 bit = u64{1} << (index % 64);
-  while ((old & bit) == 0 && !A::cas(bits, old, old | bit, std::memory_order_acq_rel)) {
+  while (!A::cas(bits, old, old | bit, std::memory_order_acq_rel)) {
   }
   u64 parked = A::load(group.head->parked, std::memory_order_relaxed);
   while (!A::cas(group.head->parked, parked, (parked | 1) + 2, std::memory_order_acq_rel)) {

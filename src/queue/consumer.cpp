@@ -56,6 +56,7 @@ Result<std::unique_ptr<Consumer>> Consumer::open(std::shared_ptr<Instance> insta
   consumer->seat_index_ = static_cast<u32>(*seat);
   consumer->seat_generation_ = static_cast<u32>(*generation);
   consumer->granted_ = true;
+  consumer->alive_ = consumer->instance_->alive_page();
   Result<Mapping> group_mapping = q.files().map_group(consumer->group_index_, Access::read_write, /*prefault=*/true);
   if (!group_mapping) return fail(group_mapping.error());
   consumer->group_mapping_ = std::move(*group_mapping);
@@ -108,7 +109,7 @@ Consumer::~Consumer() {
 }
 
 Code Consumer::check_usable() const {
-  if (__builtin_expect(instance_->is_forked(), false)) {
+  if (__builtin_expect(*alive_ == 0, false)) {
     return fail_with(Code::kForked, "this consumer belongs to the parent process; open one of your own");
   }
   return Code::kOk;
@@ -297,22 +298,34 @@ Status Consumer::check_seat() const {
   return {};
 }
 
-Code Consumer::wait_for_message(u64 timeout_ns, Message* message) {
-  backoff_.found_empty();
-  if (options_.wait == WaitStrategy::kAdaptive) {
-    if (Code code = take_one(message); code != Code::kEmpty) return code;
-  }
-  const u64 deadline_ns = timeout_ns == kForever ? kForever : deadline_after(monotonic_ns(), timeout_ns);
-  Spin spin(options_.wait, options_.spin_ns);
-  u32 steps = 0;
-  while (spin.step(deadline_ns)) {
-    if (Code code = take_one(message); code != Code::kEmpty) return code;
+// Polls the one word that changes first, and takes when it did.
+template <class Group>
+Code Consumer::spin_for_message(Group& group, Spin& spin, Message* message) {
+  for (u32 steps = 1; spin.step(); ++steps) {
     // A spinner goes by the same truths as a sleeper, only more often: about each 20 us.
-    if (++steps % 1024 == 0) {
+    const bool look_around = steps % 1024 == 0;
+    if (look_around) {
       before_sleep();
       if (Status seat = check_seat(); !seat) return fail_with(seat.error());
     }
+    if (!group.poll() && !look_around) continue;
+    if (Code code = take_one(message); code != Code::kEmpty) return code;
   }
+  return Code::kEmpty;
+}
+
+Code Consumer::wait_for_message(u64 timeout_ns, Message* message) {
+  if (options_.wait != WaitStrategy::kSpin) backoff_.found_empty();
+  Spin spin(options_.wait, options_.spin_ns, timeout_ns);
+  Code spun = Code::kEmpty;
+  switch (group_.index()) {
+    case 1: spun = spin_for_message(*std::get_if<Competing>(&group_), spin, message); break;
+    case 2: spun = spin_for_message(*std::get_if<ExclusiveLane>(&group_), spin, message); break;
+    case 3: spun = spin_for_message(*std::get_if<ExclusiveOrder>(&group_), spin, message); break;
+    default: break;
+  }
+  if (spun != Code::kEmpty) return spun;
+  const u64 deadline_ns = timeout_ns == kForever ? kForever : spin.deadline_ns(monotonic_ns());
   before_sleep();
   Sleeper sleeper(*wake_slot_);
   for (;;) {

@@ -79,6 +79,8 @@ class Consumer {
   Code copy_out(Competing& group, const Lease& lease, Message* message);
   Code copy_parked(Competing& group, const Lease& lease, u32 park_index, Message* message);
   Code wait_for_message(u64 timeout_ns, Message* message);
+  template <class Group>
+  Code spin_for_message(Group& group, Spin& spin, Message* message);
   bool may_have_work();
   void before_sleep();
   void wake_producers();
@@ -97,6 +99,7 @@ class Consumer {
   u32 seat_index_ = 0;
   u32 seat_generation_ = 0;
   bool granted_ = false;
+  const u8* alive_ = nullptr;  // the instance's page that reads 0 after fork; kept at hand for the fast path
   bool fenced_ = false;
   Mapping group_mapping_;
   Mapping seat_mapping_;

@@ -52,6 +52,7 @@ class Instance {
 
   // True in a child of the process that opened this: its mappings are gone there (MADV_DONTFORK).
   bool is_forked() const { return *alive_ == 0; }
+  const u8* alive_page() const { return alive_; }
 
   const File& shared_directory() const { return shared_directory_; }
   uid_t owner() const { return paths_.owner; }

@@ -35,6 +35,7 @@ Result<std::unique_ptr<Producer>> Producer::open(std::shared_ptr<Instance> insta
   producer->lane_index_ = static_cast<u32>(*lane);
   producer->lane_generation_ = static_cast<u32>(*generation);
   producer->granted_ = true;
+  producer->alive_ = producer->instance_->alive_page();
   const Queue& q = *producer->queue_;
   Result<Mapping> mapping = q.files().map_lane(producer->lane_index_, Access::read_write, /*prefault=*/true);
   if (!mapping) return fail(mapping.error());
@@ -73,7 +74,7 @@ Producer::~Producer() {
 }
 
 Code Producer::check_usable() const {
-  if (__builtin_expect(instance_->is_forked(), false)) {
+  if (__builtin_expect(*alive_ == 0, false)) {
     return fail_with(Code::kForked, "this producer belongs to the parent process; open one of your own");
   }
   if (__builtin_expect(closed_, false)) {
@@ -178,10 +179,10 @@ Code Producer::wait_for_room(u64 timeout_ns, Try&& try_again) {
   const u64 began_ns = monotonic_ns();
   const u64 deadline_ns = deadline_after(began_ns, timeout_ns);
   A::store(head.blocked, u64{1}, std::memory_order_release);  // the supervisor looks for stragglers (core.md A16)
-  Spin spin(options_.wait, options_.spin_ns);
+  Spin spin(options_.wait, options_.spin_ns, timeout_ns);
   Code code = Code::kFull;
   u32 steps = 0;
-  while (code == Code::kFull && spin.step(deadline_ns)) {
+  while (code == Code::kFull && spin.step()) {
     code = try_again();
     // A spinner goes by the same truths as a sleeper, only more often.
     if (code != Code::kFull || ++steps % 1024 != 0) continue;

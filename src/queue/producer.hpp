@@ -77,6 +77,7 @@ class Producer {
   bool spsc_ = false;
   bool fenced_ = false;
   bool granted_ = false;
+  const u8* alive_ = nullptr;  // the instance's page that reads 0 after fork; kept at hand for the fast path
   bool closed_ = false;  // the queue was removed or taken out of service
   u64 max_message_bytes_ = 0;
   SpscWriter<HardwareAtomics> spsc_writer_;

@@ -139,6 +139,27 @@ std::optional<u32> QueueKeeper::find_group(const std::string& name) const {
   return std::nullopt;
 }
 
+// CLOSED: owners that closed while no supervisor listened.
+void QueueKeeper::free_closed() {
+  for (u32 index = 1; index < constants().seats_max; ++index) {
+    const layout::SeatSlot& slot = files_->seat_slot(index);
+    if (layout::slot_life(slot.slot) != layout::SlotLife::kLive) continue;
+    const layout::SeatHead* head = seat(index);
+    if (head != nullptr && A::load(head->closed, std::memory_order_acquire) == layout::slot_generation(slot.slot)) {
+      free_seat(index);
+    }
+  }
+  for (u32 index = 0; index < constants().lanes_max; ++index) {
+    const layout::LaneSlot& slot = files_->lane_slot(index);
+    if (layout::slot_life(slot.slot) != layout::SlotLife::kLive) continue;
+    const LaneView* view = lane(index);
+    if (view != nullptr &&
+        A::load(view->head->closed, std::memory_order_acquire) == layout::slot_generation(slot.slot)) {
+      retire_lane(index);
+    }
+  }
+}
+
 std::string QueueKeeper::holder_text(u32 pid) const { return fmt::format("pid {} ({})", pid, process_name(pid)); }
 
 void QueueKeeper::fail_queue(const std::string& why) {
@@ -316,6 +337,7 @@ void QueueKeeper::deal_quotas(u32 index) {
 // --- Producers ------------------------------------------------------------------------------------------------------
 
 Result<LaneGrant> QueueKeeper::open_producer(const ProcessIdentity& owner) {
+  free_closed();
   free_left_lanes();
   u32 found = constants().lanes_max;
   for (u32 index = 0; index < constants().lanes_max; ++index) {
@@ -427,6 +449,7 @@ Result<SeatGrant> QueueKeeper::open_consumer(const std::string& group_name, cons
                                                 "{}`",
                                                 name_, group_name, name_, group_name));
   }
+  free_closed();
   u32 found = 0;
   for (u32 index = 1; index < constants().seats_max; ++index) {
     const layout::SeatSlot& slot = files_->seat_slot(index);
@@ -738,11 +761,6 @@ u64 QueueKeeper::tick(u64 now_ns, bool bell) {
     nacks += A::load(head->messages_nacked, std::memory_order_acquire);
     seen += A::load(head->messages_delivered, std::memory_order_relaxed) +
             A::load(head->messages_acked, std::memory_order_relaxed);
-    // CLOSED: the owner closed while no supervisor listened.
-    if (layout::slot_life(slot.slot) == layout::SlotLife::kLive &&
-        A::load(head->closed, std::memory_order_acquire) == layout::slot_generation(slot.slot)) {
-      free_seat(index);
-    }
   }
   for (u32 index = 0; index < constants().lanes_max; ++index) {
     const layout::LaneSlot& slot = files_->lane_slot(index);
@@ -750,11 +768,8 @@ u64 QueueKeeper::tick(u64 now_ns, bool bell) {
     const LaneView* view = lane(index);
     if (view == nullptr) continue;
     seen += A::load(view->head->messages_published, std::memory_order_relaxed);
-    if (layout::slot_life(slot.slot) == layout::SlotLife::kLive &&
-        A::load(view->head->closed, std::memory_order_acquire) == layout::slot_generation(slot.slot)) {
-      retire_lane(index);
-    }
   }
+  free_closed();
   const bool nacked = nacks != nacks_seen_;
   nacks_seen_ = nacks;
   const bool pressure = any_lane_blocked();

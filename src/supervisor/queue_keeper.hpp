@@ -117,6 +117,7 @@ class QueueKeeper {
   std::optional<u64> tail_now(LaneCursor* lane_tail);
   u64 release_mark_now();
   void free_left_lanes();
+  void free_closed();
   void deal_quotas(u32 group);
   void wake_group(u32 index, u64 count);
   void wake_room();
