@@ -314,7 +314,7 @@ class SpscReader {
 
  private:
   // A frame like the last one would lie in two lines: fetch the second with the first (670 to 546 ns per round trip at
-  // 64 B, numbers.md C2). Not for one-line frames: that line is where the writer puts its zero, before it publishes, and
+  // 64 B, numbers.md C2). Not for one-line frames: that line is where the writer puts its zero before it publishes;
   // taking it away costs a transfer.
   void prefetch_second_line(u64 position) const {
     if ((position & 63) + last_bytes_ > 64) A::prefetch_read(lane_.at(position + 64));

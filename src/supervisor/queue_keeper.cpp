@@ -755,7 +755,6 @@ u64 QueueKeeper::tick(u64 now_ns, bool bell) {
   u64 nacks = 0;
   u64 seen = 0;
   for (u32 index = 1; index < constants().seats_max; ++index) {
-    const layout::SeatSlot& slot = files_->seat_slot(index);
     const layout::SeatHead* head = seat(index);
     if (head == nullptr) continue;
     nacks += A::load(head->messages_nacked, std::memory_order_acquire);

@@ -20,9 +20,7 @@ TEST(OrderCell, GivesBackWhatWasPutIn) {
   EXPECT_EQ(make_cell(0, 0, 8), u64{1});
 }
 
-TEST(OrderCell, KeepsOnlyTheLowBitsOfALap) {
-  EXPECT_EQ(make_cell(kCellLapMask + 1 + 5, 7, 64), make_cell(5, 7, 64));
-}
+TEST(OrderCell, KeepsOnlyTheLowBitsOfALap) { EXPECT_EQ(make_cell(kCellLapMask + 1 + 5, 7, 64), make_cell(5, 7, 64)); }
 
 TEST(OrderCell, LapsAheadIsASignedDistanceOverTheWrap) {
   EXPECT_EQ(cell_laps_ahead(make_cell(10, 3, 64), 10), 0);

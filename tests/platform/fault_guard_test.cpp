@@ -116,7 +116,7 @@ TEST(FaultGuard, FullTableSaysSoAndEntriesAreUsedAgain) {
   std::vector<char> somewhere(kFaultRangesMax + 1);
   std::atomic<bool> hit{false};
   for (std::size_t i = 0; i < kFaultRangesMax; ++i) MOORING_EXPECT_OK(register_range(&somewhere[i], 1, &hit));
-  MOORING_EXPECT_FAILS(register_range(&somewhere[kFaultRangesMax], 1, &hit), Code::kNoMemory, "4096");
+  MOORING_EXPECT_FAILS(register_range(&somewhere[kFaultRangesMax], 1, &hit), Code::kNoMemory, std::to_string(kFaultRangesMax));
   unregister_range(&somewhere[7]);
   MOORING_EXPECT_OK(register_range(&somewhere[kFaultRangesMax], 1, &hit));
   unregister_range(&somewhere[kFaultRangesMax]);

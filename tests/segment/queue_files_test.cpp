@@ -141,10 +141,10 @@ TEST_F(QueueFilesTest, NumbersOutOfRangeAreRefused) {
   const QueueFiles queue = attach_as_supervisor("orders");
   MOORING_EXPECT_FAILS(queue.map_group(2, Access::read_only, true), Code::kBadArgument, "no group 2");
   MOORING_EXPECT_FAILS(queue.map_lane(~u32{0}, Access::read_only, true), Code::kBadArgument, "no lane");
-  MOORING_EXPECT_FAILS(queue.map_seat(3, Access::read_only), Code::kBadArgument, "no seat 3");
+  MOORING_EXPECT_FAILS(queue.map_seat(4, Access::read_only), Code::kBadArgument, "no seat 4");
   MOORING_EXPECT_FAILS(make_group_file(queue, 2, 16), Code::kBadArgument, "no group 2");
   MOORING_EXPECT_FAILS(make_lane_file(queue, 2), Code::kBadArgument, "no lane 2");
-  MOORING_EXPECT_FAILS(make_seat_file(queue, 3), Code::kBadArgument, "no seat 3");
+  MOORING_EXPECT_FAILS(make_seat_file(queue, 4), Code::kBadArgument, "no seat 4");
 }
 
 TEST_F(QueueFilesTest, ParkFileGrowsByStepsUpToItsBound) {

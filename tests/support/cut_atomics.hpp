@@ -18,9 +18,9 @@ struct Cut {};
 
 struct CutAtomics : HardwareAtomics {
   static constexpr u64 kNever = ~u64{0};
-  static inline u64 steps = 0;                 // changes of shared memory so far
-  static inline u64 cut_at_step = kNever;      // the step that is not done any more
-  static inline const char* cut_at = nullptr;  // or the kill point
+  static inline u64 steps = 0;                                   // changes of shared memory so far
+  static inline u64 cut_at_step = kNever;                        // the step that is not done any more
+  static inline const char* cut_at = nullptr;                    // or the kill point
   static inline std::function<void(const char*)> at_kill_point;  // or: what else happens at any kill point
 
   static void step() {

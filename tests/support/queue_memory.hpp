@@ -37,8 +37,8 @@ struct Shape {
   u64 lane_bytes = 256;               // a power of two, at least kLaneBytesMin
   u32 lanes = 2;
   std::vector<GroupMode> groups = {GroupMode::kCompeting};
-  u64 first_seq = 0;                  // 0: the larger of N and NG
-  u64 notes = 0;                      // zeroed u64 words for the test's own use, in the same block
+  u64 first_seq = 0;  // 0: the larger of N and NG
+  u64 notes = 0;      // zeroed u64 words for the test's own use, in the same block
 };
 
 class QueueMemory {
@@ -75,8 +75,8 @@ class QueueMemory {
     }
     for (u32 index = 0; index < shape_.lanes; ++index) {
       u8* file = data_ + lanes_at + index * layout::lane_file_bytes(shape_.lane_bytes);
-      lanes_.push_back(LaneView{reinterpret_cast<layout::LaneHead*>(file), file + layout::kLaneBytesOffset,
-                                shape_.lane_bytes});
+      lanes_.push_back(
+          LaneView{reinterpret_cast<layout::LaneHead*>(file), file + layout::kLaneBytesOffset, shape_.lane_bytes});
     }
     for (std::size_t k = 0; k < shape_.groups.size(); ++k) {
       u8* file = data_ + groups_at + k * layout::group_file_bytes(shape_.words, shape_.parks);

@@ -1,0 +1,157 @@
+// The command line as a user or a script drives it: each verb with --json, exit codes, texts, Ctrl-C, pipes.
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "support/service.hpp"
+
+namespace mooring {
+namespace {
+
+using test::Service;
+using Json = nlohmann::json;
+
+struct Ran {
+  int exit_code = -1;
+  std::string out;
+  std::vector<Json> objects() const {
+    std::vector<Json> found;
+    for (std::size_t at = 0; at < out.size();) {
+      const std::size_t end = std::min(out.find('\n', at), out.size());
+      found.push_back(Json::parse(out.substr(at, end - at), nullptr, false));
+      at = end + 1;
+    }
+    return found;
+  }
+};
+
+class Cli : public testing::Test {
+ protected:
+  // A shell line, in which `mooring` is ours. Standard error joins where the line says 2>&1.
+  Ran run(const std::string& line) {
+    Ran ran;
+    const std::string whole = "PATH=" MOORING_BIN_DIR ":$PATH; cd " + service_.root() + "; " + line;
+    std::FILE* pipe = ::popen(whole.c_str(), "r");
+    if (pipe == nullptr) return ran;
+    char buffer[4096];
+    for (std::size_t got = 0; (got = std::fread(buffer, 1, sizeof buffer, pipe)) > 0;) ran.out.append(buffer, got);
+    const int status = ::pclose(pipe);
+    ran.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    return ran;
+  }
+  Json one(const std::string& line) {
+    const Ran ran = run(line);
+    EXPECT_EQ(ran.exit_code, 0) << line;
+    const auto objects = ran.objects();
+    EXPECT_EQ(objects.size(), 1U) << ran.out;
+    return objects.empty() || objects[0].is_discarded() ? Json::object() : objects[0];
+  }
+  Service service_;
+};
+
+TEST_F(Cli, EachVerbSpeaksJson) {
+  service_.start();
+  EXPECT_EQ(one("mooring create orders --capacity 4096 --group billing --json")["queue"], "orders");
+  EXPECT_EQ(one("mooring publish orders hello --json")["published"], 1);
+  const Json message = one("mooring receive orders --json");
+  EXPECT_EQ(message["data"], "hello");
+  EXPECT_EQ(message["attempt"], 1);
+  EXPECT_EQ(message["redelivered"], false);
+  const Json row = one("mooring ls --json");
+  EXPECT_EQ(row["queue"], "orders");
+  EXPECT_EQ(row["groups"].size(), 2U);
+  const Json info = one("mooring info orders --json");
+  EXPECT_EQ(info["capacity_messages"], 4096);
+  EXPECT_EQ(info["state"], "open");
+  EXPECT_EQ(info["groups"][0]["ready"], 0);
+  EXPECT_EQ(info["groups"][1]["ready"], 1);
+  EXPECT_EQ(run("mooring consumers orders --json").out, "");
+  EXPECT_EQ(one("mooring rm orders --group billing --json")["group"], "billing");
+  EXPECT_EQ(one("mooring rm orders --json")["removed"], "orders");
+  EXPECT_EQ(run("mooring ls --json").out, "");
+  EXPECT_EQ(one("mooring shutdown --json")["shutdown"], true);
+  EXPECT_EQ(service_.wait_supervisor(), 0);
+}
+
+TEST_F(Cli, EndsAsScriptsExpect) {
+  service_.start();
+  EXPECT_EQ(run("mooring 2>/dev/null").exit_code, 2);
+  EXPECT_EQ(run("mooring create 2>/dev/null").exit_code, 2);
+  EXPECT_EQ(run("mooring create q --kind odd 2>/dev/null").exit_code, 2);
+  EXPECT_EQ(run("mooring --help").exit_code, 0);
+  const Ran missing = run("mooring publish nowhere x 2>&1");
+  EXPECT_EQ(missing.exit_code, 1);
+  EXPECT_NE(missing.out.find("no queue nowhere"), std::string::npos) << missing.out;
+  const Ran json = run("mooring info nowhere --json 2>/dev/null");
+  EXPECT_EQ(json.exit_code, 1);
+  EXPECT_EQ(json.objects().at(0)["error"], -5001);
+  run("mooring create q --capacity 4096");
+  const Ran other = run("mooring create q --capacity 8192 2>&1");
+  EXPECT_EQ(other.exit_code, 1);
+  EXPECT_NE(other.out.find("capacity"), std::string::npos) << other.out;
+  EXPECT_EQ(run("mooring receive q").exit_code, 4);
+  EXPECT_EQ(run("mooring receive q --follow --timeout 0.05").exit_code, 0);
+}
+
+TEST_F(Cli, PublishesLinesOfAFileAndOfAPipeAtARate) {
+  service_.start();
+  run("mooring create q --capacity 4096");
+  EXPECT_EQ(one("seq 1 100 | mooring publish q --json")["published"], 100);
+  EXPECT_EQ(one("seq 101 105 > lines; mooring publish q --file lines --rate 1000 --json")["published"], 5);
+  EXPECT_EQ(run("mooring publish q --file nowhere 2>/dev/null").exit_code, 1);
+  EXPECT_EQ(run("mooring receive q --count 105 | cksum").out, run("seq 1 105 | cksum").out);
+}
+
+TEST_F(Cli, ExecAcknowledgesOrGivesBack) {
+  service_.start();
+  run("mooring create q --capacity 4096");
+  run("seq 1 3 | mooring publish q");
+  EXPECT_EQ(run("mooring receive q --count 3 --exec 'cat >> got; echo $MOORING_ATTEMPT >> got'").exit_code, 0);
+  EXPECT_EQ(run("cat got").out, "11\n21\n31\n");
+  run("mooring publish q again");
+  EXPECT_EQ(run("mooring receive q --exec false").exit_code, 0);
+  const Json back = one("mooring receive q --count 1 --json");
+  EXPECT_EQ(back["data"], "again");
+  EXPECT_EQ(back["attempt"], 2);
+  EXPECT_EQ(back["redelivered"], true);
+  run("mooring publish q once-more");
+  one("mooring receive q --nack --json");
+  EXPECT_EQ(one("mooring receive q --count 1 --json")["attempt"], 2);
+}
+
+TEST_F(Cli, CtrlCEndsAFollowerInGoodOrder) {
+  service_.start();
+  run("mooring create q --capacity 4096; mooring publish q first");
+  // The message it prints is how we know that it waits for the next one by now, or will.
+  const Ran ran = run(
+      "mkfifo pipe; mooring receive q --follow > pipe & reader=$!; read line < pipe; kill -INT $reader; wait $reader; "
+      "echo \"$line $?\"");
+  EXPECT_TRUE(ran.out == "first 130\n") << ran.out;
+  EXPECT_EQ(run("mooring consumers q --json").out, "");
+}
+
+TEST_F(Cli, SaysWhatToDoWhereNobodyServes) {
+  const Ran none = run("mooring ls 2>&1");
+  EXPECT_EQ(none.exit_code, 1);
+  const Ran publish = run("mooring publish q x 2>&1");
+  EXPECT_EQ(publish.exit_code, 1);
+  EXPECT_NE(publish.out.find("mooringd"), std::string::npos) << publish.out;
+  EXPECT_NE(publish.out.find("MOORING_AUTOSTART"), std::string::npos) << publish.out;
+  const Ran wrong = run("mooring publish q x --instance /no/such/place 2>&1");
+  EXPECT_EQ(wrong.exit_code, 1);
+  EXPECT_NE(wrong.out.find("/no/such/place"), std::string::npos) << wrong.out;
+  // Started on demand.
+  EXPECT_EQ(run("MOORING_AUTOSTART=1 mooring create q --capacity 4096").exit_code, 0);
+  EXPECT_EQ(run("mooring publish q x").exit_code, 0);
+  EXPECT_EQ(run("mooring shutdown").exit_code, 0);
+}
+
+TEST_F(Cli, LooksAtQueuesWithEveryProcessDead) {
+  service_.start();
+  run("mooring create q --capacity 4096; mooring publish q x");
+  service_.kill_supervisor();
+  EXPECT_EQ(one("mooring info q --json")["groups"][0]["ready"], 1);
+  EXPECT_EQ(one("mooring ls --json")["queue"], "q");
+}
+
+}  // namespace
+}  // namespace mooring
