@@ -64,7 +64,7 @@ const std::vector<Mutant>& mutants() {
        spsc_consumers},
       {"ReclaimIsNeverStored",
        Fault::kWordNeverStored,
-       [](QueueMemory& queue) -> const void* { return &queue.lane(1).head->reclaim; },
+       [](QueueMemory& queue) -> const void* { return &queue.lane(0).head->reclaim; },
        {},
        competing_consumers},
       {"BackIsNeverStored",
@@ -100,7 +100,7 @@ const std::vector<Mutant>& mutants() {
 Plan plan_for(const Mutant& mutant) {
   Plan plan;
   plan.stop_at_first = true;
-  plan.runs_max = 6;
+  plan.runs_max = 10;
   plan.misuse = mutant.misuse;
   plan.arm = [&mutant](QueueMemory& queue) {
     BrokenAtomics::fault = mutant.fault;

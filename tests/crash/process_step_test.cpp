@@ -24,7 +24,7 @@ void attach_and_detach(const std::string& path) {
   if (const auto message = consumer.receive(0)) consumer.ack(*message);
 }
 
-// Runs it up to system call stop `stops` (each call has two: entry and exit) and kills it there. False: it ended before.
+// Runs it up to system call stop `stops` (a call has two: entry and exit) and kills it there. False: it ended before.
 bool killed_at(int stops, const std::string& path) {
   const pid_t child = ::fork();
   if (child == 0) {

@@ -58,8 +58,8 @@ struct Tally {
 
 struct Plan {
   u64 seed = 1;
-  u64 runs_max = 9;  // kills, and pauses, for each scenario
-  bool all = false;  // every instruction, however many
+  u64 runs_max = 14;  // kills, and pauses, for each scenario
+  bool all = false;   // every instruction, however many
   bool stop_at_first = false;
   Misuse misuse;
   std::function<void(QueueMemory&)> arm;  // mutants: called on the fresh block
@@ -163,6 +163,7 @@ class StepRun {
     Stepper child([&] { scenario_.operate(victim); }, [] {});
     std::vector<u8> last = image_;
     judge_snapshot(0, &last);
+    addresses_ = {child.address()};
     for (u64 k = 1; !enough(); ++k) {
       const Stepper::Step at = child.step();
       length_ = k;
@@ -171,6 +172,7 @@ class StepRun {
         return false;
       }
       ++tally_.instructions;
+      addresses_.push_back(child.address());
       if (std::memcmp(last.data(), memory_.data(), last.size()) != 0) {
         changes_.push_back(k);
         judge_snapshot(k, &last);
@@ -180,32 +182,44 @@ class StepRun {
     return true;
   }
 
-  // Instructions to stop at: the end, before and after each change of the block (as many as fit), and others by chance.
+  // Instructions to stop at: the end; one by chance in each of as many equal stretches as half of the runs allow; and for
+  // the other half before or after a change of the block.
   std::vector<u64> choose(std::mt19937_64* random) const {
-    std::vector<u64> all;
-    for (u64 k = 0; k <= length_; ++k) all.push_back(k);
-    if (plan_.all || all.size() <= plan_.runs_max) return all;
     std::vector<u64> wanted;
-    for (const u64 k : changes_) {
-      wanted.push_back(k);
-      wanted.push_back(k - 1);
+    if (plan_.all || length_ < plan_.runs_max) {
+      for (u64 k = 0; k <= length_; ++k) wanted.push_back(k);
+      return wanted;
     }
-    std::ranges::shuffle(wanted, *random);
-    std::ranges::shuffle(all, *random);
-    if (wanted.size() > plan_.runs_max / 2) wanted.resize(plan_.runs_max / 2);
     wanted.push_back(length_);
-    wanted.insert(wanted.end(), all.begin(), all.end());
-    std::vector<u64> chosen;
-    for (const u64 k : wanted) {
-      if (chosen.size() < plan_.runs_max && std::ranges::find(chosen, k) == chosen.end()) chosen.push_back(k);
+    const u64 stretches = plan_.runs_max / 2;
+    for (u64 i = 0; i < stretches; ++i) {
+      const u64 from = length_ * i / stretches;
+      const u64 to = length_ * (i + 1) / stretches;
+      wanted.push_back(std::uniform_int_distribution<u64>(from, to - 1)(*random));
     }
-    return chosen;
+    std::vector<u64> changes;
+    for (const u64 k : changes_) {
+      changes.push_back(k);
+      changes.push_back(k - 1);
+    }
+    std::ranges::shuffle(changes, *random);
+    for (const u64 k : changes) {
+      if (wanted.size() < plan_.runs_max && std::ranges::find(wanted, k) == wanted.end()) wanted.push_back(k);
+    }
+    return wanted;
   }
 
   // Brings `child` to instruction k, or to its end.
   bool bring_to(Stepper* child, u64 k, const char* mode) {
-    const Stepper::Step at = child->steps(k);
-    tally_.instructions += k;
+    Stepper::Step at = Stepper::Step::kStepped;
+    if (k >= length_) {
+      at = child->run_to_end() ? Stepper::Step::kEnded : Stepper::Step::kCrashed;
+    } else if (Stepper::can_run_to()) {
+      const auto here = addresses_.begin() + static_cast<std::ptrdiff_t>(k);
+      at = child->run_to(*here, static_cast<u64>(std::count(addresses_.begin(), here, *here)));
+    } else {
+      at = child->steps(k);
+    }
     if (at == Stepper::Step::kCrashed) {
       found(mode, k, child->trouble());
       return false;
@@ -269,7 +283,8 @@ class StepRun {
   QueueMemory memory_;
   Parties<A> prepared_;
   std::vector<u8> image_;
-  std::vector<u64> changes_;  // instructions that changed the block
+  std::vector<u64> addresses_;  // of the next instruction, after each number of steps
+  std::vector<u64> changes_;    // instructions that changed the block
   u64 length_ = 0;
   Tally tally_;
   std::vector<std::string> findings_;

@@ -9,6 +9,7 @@
 //   MOORING_STEP_SEED=n    another choice
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <map>
@@ -53,6 +54,41 @@ class Step : public testing::Test {
     ++ledger.families;
   }
 };
+
+// What kills and pauses rely on: a breakpoint stops the child where so many single steps would.
+TEST_F(Step, BreakpointStopsWhereSteppingDoes) {
+  if (!Stepper::can_run_to()) GTEST_SKIP() << "breakpoints are for x86-64; elsewhere everything is stepped";
+  Shape shape = shape_of(Delivery::kSpsc);
+  shape.notes = 1;
+  const QueueMemory memory(shape);
+  const auto count_up = [&] {
+    for (u64 i = 0; i < 5; ++i) {
+      HardwareAtomics::store(memory.notes[0], memory.notes[0] + 1, std::memory_order_relaxed);
+    }
+  };
+  std::vector<u64> addresses;
+  std::vector<u64> counts;
+  {
+    Stepper child(count_up, [] {});
+    do {
+      addresses.push_back(child.address());
+      counts.push_back(memory.notes[0]);
+    } while (child.step() == Stepper::Step::kStepped);
+    ASSERT_EQ(child.trouble(), "");
+  }
+  ASSERT_EQ(memory.notes[0], 5U);
+  for (std::size_t k = 0; k < addresses.size(); ++k) {
+    memory.notes[0] = 0;
+    const auto here = addresses.begin() + static_cast<std::ptrdiff_t>(k);
+    Stepper child(count_up, [] {});
+    const Stepper::Step at = child.run_to(*here, static_cast<u64>(std::count(addresses.begin(), here, *here)));
+    EXPECT_EQ(memory.notes[0], counts[k]) << "after " << k << " instructions";
+    // The last instruction is the system call of the marker itself: at full speed it is the end.
+    if (k + 1 == addresses.size() && at == Stepper::Step::kEnded) continue;
+    ASSERT_EQ(at, Stepper::Step::kStepped) << "after " << k << " instructions";
+    EXPECT_EQ(child.address(), addresses[k]);
+  }
+}
 
 using All = Scenarios<HardwareAtomics>;
 

@@ -3,11 +3,13 @@
 #include <sys/personality.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
+#include <sys/user.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <csignal>
+#include <cstddef>
 #include <cstring>
 
 namespace mooring::test {
@@ -78,6 +80,61 @@ Stepper::Step Stepper::steps(u64 count) {
   }
   return Step::kStepped;
 }
+
+#if defined(__x86_64__)
+
+u64 Stepper::address() const {
+  return static_cast<u64>(ptrace(PTRACE_PEEKUSER, child_, offsetof(user, regs) + offsetof(user_regs_struct, rip), 0));
+}
+
+Stepper::Step Stepper::run_to(u64 address, u64 occurrence) {
+  if (ended_) return Step::kEnded;
+  if (child_ < 0) return Step::kCrashed;
+  u64 seen = 0;
+  if (this->address() == address) {
+    if (occurrence == seen) return Step::kStepped;
+    if (const Step at = step(); at != Step::kStepped) return at;
+    ++seen;
+  }
+  // The child's text is private to it: the parent and later children never see the breakpoint.
+  const long text = ptrace(PTRACE_PEEKTEXT, child_, address, 0);
+  const long trap = (text & ~0xffL) | 0xcc;
+  for (;; ++seen) {
+    // A step lands on it: the same instruction again, one repetition later.
+    if (this->address() != address) {
+      ptrace(PTRACE_POKETEXT, child_, address, trap);
+      const Step at = wait_for_breakpoint(address);
+      if (child_ >= 0) ptrace(PTRACE_POKETEXT, child_, address, text);
+      if (at != Step::kStepped) return at;
+    }
+    if (seen == occurrence) return Step::kStepped;
+    if (const Step at = step(); at != Step::kStepped) return at;
+  }
+}
+
+Stepper::Step Stepper::wait_for_breakpoint(u64 address) {
+  ptrace(PTRACE_CONT, child_, nullptr, nullptr);
+  const int status = wait_past_outsiders();
+  if (!WIFSTOPPED(status)) return crashed(status);
+  if (WSTOPSIG(status) == kMarker) {
+    ended_ = true;
+    return Step::kEnded;
+  }
+  if (WSTOPSIG(status) != SIGTRAP || this->address() != address + 1) return crashed(status);
+  ptrace(PTRACE_POKEUSER, child_, offsetof(user, regs) + offsetof(user_regs_struct, rip), address);
+  return Step::kStepped;
+}
+
+#else
+
+u64 Stepper::address() const { return 0; }
+Stepper::Step Stepper::run_to(u64, u64) {
+  trouble_ = "no breakpoints here";
+  return Step::kCrashed;
+}
+Stepper::Step Stepper::wait_for_breakpoint(u64) { return Step::kCrashed; }
+
+#endif
 
 bool Stepper::run_to_end() {
   if (ended_) return true;

@@ -273,7 +273,8 @@ TEST_F(HostileSocket, NonsenseIsAnsweredOrDropped) {
       R"({"op":"hello","protocol":1,"membarrier":1,"settled":true,"name":"x"})",
       R"({"op":"hello","protocol":1,"membarrier":true,"settled":true,"name":"\ud800"})", hello,
       R"({"op":"create_queue","queue":"../../etc","options":{}})", R"({"op":"create_queue","queue":"n","options":7})",
-      R"({"op":"create_queue","queue":"n","options":{"kind":2,"overflow":1,"producers_max":4294967295,"consumers_max":0,)"
+      R"({"op":"create_queue","queue":"n","options":{"kind":2,"overflow":1,"producers_max":4294967295,)"
+      R"("consumers_max":0,)"
       R"("groups_max":0,"file_mode":384,"capacity":18446744073709551615,"max_message_bytes":0,"lane_bytes":0}})",
       R"({"op":"create_queue","queue":"n","options":{"kind":2,"overflow":1,"producers_max":0,"consumers_max":0,)"
       R"("groups_max":0,"file_mode":511,"capacity":1e300,"max_message_bytes":0,"lane_bytes":0}})",
@@ -283,7 +284,8 @@ TEST_F(HostileSocket, NonsenseIsAnsweredOrDropped) {
       R"({"op":"close_producer","queue":"good","lane":0,"generation":0})",
       R"({"op":"close_consumer","queue":"good","seat":0,"generation":0})",
       R"({"op":"close_consumer","queue":"good","seat":99999,"generation":0})",
-      R"({"op":"create_group","queue":"good","group":"g","mode":3})", R"({"op":"remove_group","queue":"good","group":""})"};
+      R"({"op":"create_group","queue":"good","group":"g","mode":3})",
+      R"({"op":"remove_group","queue":"good","group":""})"};
   for (const bool greeted : {false, true}) {
     for (const std::string& packet : packets) {
       const int fd = connect_raw(service_);
@@ -334,7 +336,8 @@ TEST_F(HostileSocket, FloodsAndHalfOpenConnectionsKeepNobodyOut) {
       char reply[4096];
       if (fd < 0 || ::send(fd, hello.data(), hello.size(), MSG_NOSIGNAL) < 0) continue;
       const ssize_t got = ::recv(fd, reply, sizeof reply, 0);
-      if (got > 0 && std::string(reply, static_cast<std::size_t>(got)).find("connections") != std::string::npos) ++refused;
+      if (got <= 0) continue;
+      if (std::string(reply, static_cast<std::size_t>(got)).find("connections") != std::string::npos) ++refused;
     }
     line.say(refused > 0 ? 'y' : 'n');
     line.rest();

@@ -116,7 +116,8 @@ TEST(FaultGuard, FullTableSaysSoAndEntriesAreUsedAgain) {
   std::vector<char> somewhere(kFaultRangesMax + 1);
   std::atomic<bool> hit{false};
   for (std::size_t i = 0; i < kFaultRangesMax; ++i) MOORING_EXPECT_OK(register_range(&somewhere[i], 1, &hit));
-  MOORING_EXPECT_FAILS(register_range(&somewhere[kFaultRangesMax], 1, &hit), Code::kNoMemory, std::to_string(kFaultRangesMax));
+  const std::string full = std::to_string(kFaultRangesMax);
+  MOORING_EXPECT_FAILS(register_range(&somewhere[kFaultRangesMax], 1, &hit), Code::kNoMemory, full);
   unregister_range(&somewhere[7]);
   MOORING_EXPECT_OK(register_range(&somewhere[kFaultRangesMax], 1, &hit));
   unregister_range(&somewhere[kFaultRangesMax]);

@@ -1,4 +1,4 @@
-// Room in the park file: placed, given back, used again, and what entries that were written over can do to it (nothing).
+// Room in the park file: placed, given back, used again; entries that were written over can do nothing to it.
 #include "supervisor/park_store.hpp"
 
 #include "segment/names.hpp"

@@ -1,4 +1,4 @@
-// One queue and its keeper, without processes: grants and refusals, deaths, what a successor makes of each state, groups.
+// One queue and its keeper, without processes: grants, refusals, deaths, groups, what a successor makes of each state.
 // The directory is a scratch one; the owners are identities of our choice, since the keeper only compares them.
 #include "supervisor/queue_keeper.hpp"
 
@@ -47,7 +47,7 @@ TEST_F(QueueKeeperTest, AQueueWithoutAGroupGetsItsDefault) {
 }
 
 TEST_F(QueueKeeperTest, GrantsDifferAndRunOut) {
-  auto keeper = make();  // two lanes, seats 1 and 2
+  auto keeper = make();  // two lanes, seats 1 to 3
   const LaneGrant first = take(keeper->open_producer(kAlice));
   const LaneGrant second = take(keeper->open_producer(kAlice));
   EXPECT_NE(first.lane, second.lane);
@@ -55,6 +55,7 @@ TEST_F(QueueKeeperTest, GrantsDifferAndRunOut) {
   const SeatGrant one = take(keeper->open_consumer("default", kAlice));
   const SeatGrant two = take(keeper->open_consumer("default", kBob));
   EXPECT_NE(one.seat, two.seat);
+  (void)take(keeper->open_consumer("default", kBob));
   MOORING_EXPECT_FAILS(keeper->open_consumer("default", kBob), Code::kNoSeat, "consumers_max");
 }
 

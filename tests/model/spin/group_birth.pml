@@ -1,8 +1,8 @@
 /* group_birth.pml - Spin model of a group that is born while a publisher computes its release mark (core.md A17).
  *
  * MODELLED  (sequentially consistent)
- *   A volatile queue with one old group (0) and one that is created (1). NP publishers, each with an R of its own, which
- *   it caches and computes anew only when its window is full: epoch, group table, base of each group in it, on past
+ *   A volatile queue with one old group (0) and one that is created (1). NP publishers, each with an R of its own,
+ *   cached and computed anew only when its window is full: epoch, group table, base of each group in it, on past
  *   ACKED words (never stored), epoch again; another epoch: from the start. (Two are needed: with one, no message is
  *   published while R is computed, so R cannot pass the start.) `tail` is raised with a message, or only with a
  *   later one (a lazy hint, or a publisher stopped before it).
@@ -55,17 +55,12 @@ byte entry1 = ABSENT, epoch = 0;
 byte start1 = 0;    /* Ghost: the start that was made LIVE. */
 byte losses = 0;
 
-/* How far a group could be: its base, read on past ACKED words. Any value met on the way is a lower bound. */
-inline read_on(g, into) {
-  into = base[g];
-  do
-  :: into != 0 && into < frontier[g] -> into++
-  :: else -> break
-  od
-}
+/* How far a publisher may find a group to be: base, read on past ACKED words. A read that takes its time ends at most
+   where the words are ACKED at its last step, and a lower R only frees less: so one step, at the end of it. */
+#define READ_ON(g) (base[g] == 0 -> 0 : frontier[g])
 
 proctype Publisher() {
-  byte t, rc = 0, r, e1, r1;
+  byte t, rc = 0, r, e1;
   bool in1;
   do
   :: top == END -> break
@@ -84,16 +79,15 @@ proctype Publisher() {
 again:
      e1 = epoch;
      in1 = (entry1 != ABSENT);
-     read_on(0, r);
+     r = READ_ON(0);
      if
-     :: in1 -> read_on(1, r1); r = (r1 < r -> r1 : r)
+     :: in1 -> d_step { r = (READ_ON(1) < r -> READ_ON(1) : r); in1 = 0 }
      :: else
      fi;
 #ifndef NOEPOCH
      if :: epoch != e1 -> goto again :: else fi;
 #endif
-     rc = r;
-     atomic { e1 = 0; in1 = 0; r = 0; r1 = 0 };
+     atomic { rc = r; e1 = 0; r = 0 };
      if
      :: top >= rc + N -> /* Full: wait until a group moves on, or the table changes. */
         (top == END || (frontier[0] + N > top && (entry1 == ABSENT || (entry1 == LIVE && frontier[1] + N > top))))
