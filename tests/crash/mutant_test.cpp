@@ -87,7 +87,7 @@ const std::vector<Mutant>& mutants() {
        [](QueueMemory& queue) -> const void* { return &queue.group().parks[0].loc; },
        {},
        repairs},
-      {"ParkedTagIsNeverStored",
+      {"ReadyBitIsNeverSet",
        Fault::kWordNeverStored,
        [](QueueMemory& queue) -> const void* { return &queue.group().ready_bits[0]; },
        {},

@@ -182,8 +182,8 @@ class StepRun {
     return true;
   }
 
-  // Instructions to stop at: the end; one by chance in each of as many equal stretches as half of the runs allow; and for
-  // the other half before or after a change of the block.
+  // Instructions to stop at: the end; one by chance in each of as many equal stretches as half of the runs allow; and
+  // for the other half before or after a change of the block.
   std::vector<u64> choose(std::mt19937_64* random) const {
     std::vector<u64> wanted;
     if (plan_.all || length_ < plan_.runs_max) {

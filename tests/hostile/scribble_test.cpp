@@ -126,7 +126,8 @@ void scribble(std::vector<Target>& targets, std::mt19937_64& random, std::vector
   word.store(value, std::memory_order_relaxed);
 }
 
-TEST(Hostile, GarbageInEverySharedWordIsAnErrorAtMost) {
+// Disabled: takes minutes and was not brought to its end yet; see docs/testing.md.
+TEST(Hostile, DISABLED_GarbageInEverySharedWordIsAnErrorAtMost) {
   Service service;
   service.start({"--log-level", "error"});
   Instance instance(service.path());
