@@ -95,26 +95,31 @@ struct Scenarios {
   }
 
   static List producers(Delivery delivery) {
-    const std::vector<std::pair<Named, u32>> operations = {
-        {{"publish", [](P& p) { p.publish(0, 1); }}, 1},
-        {{"publish batch", [](P& p) { p.publish(0, 3); }}, 3},
-        {{"reserve and commit", [](P& p) { p.reserve_and_commit(0); }}, 0},
-        {{"reserve and abort", [](P& p) { p.reserve_and_abort(0); }}, 0},
-        {{"batch and abort", [](P& p) { p.forget(0, p.append_only(0, 2)); }}, 0},
+    struct Operation {
+      std::string name;
+      Act operate;
+      u32 staged;  // payloads made before
+    };
+    const std::vector<Operation> operations = {
+        {"publish", [](P& p) { p.publish(0, 1); }, 1},
+        {"publish batch", [](P& p) { p.publish(0, 3); }, 3},
+        {"reserve and commit", [](P& p) { p.reserve_and_commit(0); }, 0},
+        {"reserve and abort", [](P& p) { p.reserve_and_abort(0); }, 0},
+        {"batch and abort", [](P& p) { p.forget(0, p.append_only(0, 2)); }, 0},
     };
     List list;
-    for (const auto& [operation, staged] : operations) {
+    for (const Operation& operation : operations) {
       for (const Named& state : producer_states(delivery)) {
-        list.push_back({.operation = operation.first,
+        list.push_back({.operation = operation.name,
                         .state = state.first,
                         .delivery = delivery,
                         .role = Role::kProducer,
                         .prepare =
-                            [prepare = state.second, staged](P& p) {
+                            [prepare = state.second, staged = operation.staged](P& p) {
                               prepare(p);
                               if (staged != 0) p.stage(0, staged);
                             },
-                        .operate = operation.second});
+                        .operate = operation.operate});
       }
     }
     if (delivery != Delivery::kSpsc) {
