@@ -108,7 +108,7 @@ Consumer::~Consumer() {
                             {"generation", seat_generation_}});
 }
 
-Code Consumer::check_usable() const {
+[[gnu::always_inline]] inline Code Consumer::check_usable() const {
   if (__builtin_expect(*alive_ == 0, false)) {
     return fail_with(Code::kForked, "this consumer belongs to the parent process; open one of your own");
   }
@@ -120,12 +120,12 @@ Code Consumer::corrupt(std::string_view what) const {
                                                queue_->name(), group_name_, what));
 }
 
-u32 Consumer::quota() const {
+[[gnu::always_inline]] inline u32 Consumer::quota() const {
   const u32 dealt = A::load(group_slot_->quota, std::memory_order_relaxed);  // a bound, not an order
   return options_.max_in_flight != 0 ? std::min(options_.max_in_flight, dealt) : dealt;
 }
 
-Code Consumer::copy_parked(Competing& group, const Lease& lease, u32 park_index, Message* message) {
+[[gnu::noinline, gnu::cold]] Code Consumer::copy_parked(Competing& group, const Lease& lease, u32 park_index, Message* message) {
   const layout::ParkEntry& entry = group.group().parks[park_index];
   // PARKED: the caller acquired the entry's word; loc and the record were stored before it.
   const u64 loc = A::load(entry.loc, std::memory_order_relaxed);
@@ -160,7 +160,7 @@ Code Consumer::copy_parked(Competing& group, const Lease& lease, u32 park_index,
   return corrupt("a park entry points outside the park file");
 }
 
-Code Consumer::copy_out(Competing& group, const Lease& lease, Message* message) {
+[[gnu::always_inline]] inline Code Consumer::copy_out(Competing& group, const Lease& lease, Message* message) {
   if (lease.parked()) return copy_parked(group, lease, lease.park_index, message);
   // A cell of a later lap means that the message left the window between our lease and our look at it.
   if (layout::cell_laps_ahead(lease.cell, group.order().lap(lease.seq)) == 0) {
@@ -191,7 +191,7 @@ Code Consumer::copy_out(Competing& group, const Lease& lease, Message* message) 
   return parked == Lease::kNotParked ? Code::kStale : copy_parked(group, lease, parked, message);
 }
 
-Code Consumer::take_competing(Competing& group, Message* message) {
+[[gnu::always_inline]] inline Code Consumer::take_competing(Competing& group, Message* message) {
   if (__builtin_expect(in_flight_ >= quota(), false)) {
     return fail_with(Code::kFull, fmt::format("this consumer holds {} messages, as many as group {} deals out; settle "
                                               "some before receiving more",
@@ -221,7 +221,7 @@ Code Consumer::take_competing(Competing& group, Message* message) {
 }
 
 template <class Exclusive>
-Code Consumer::take_exclusive(Exclusive& group, Message* message) {
+[[gnu::always_inline]] inline Code Consumer::take_exclusive(Exclusive& group, Message* message) {
   FrameView frame;
   u32 attempt = 0;
   switch (group.take(&frame, &attempt)) {
@@ -246,7 +246,7 @@ Code Consumer::take_exclusive(Exclusive& group, Message* message) {
   return Code::kOk;
 }
 
-Code Consumer::take_one(Message* message) {
+[[gnu::always_inline]] inline Code Consumer::take_one(Message* message) {
   switch (group_.index()) {
     case 1: {
       Code code = Code::kStale;
@@ -368,6 +368,10 @@ Code Consumer::receive(Message* message, u64 timeout_ns) {
 Code Consumer::receive_batch(std::span<Message> messages, u64 timeout_ns, std::size_t* received) {
   *received = 0;
   if (messages.empty()) return fail_with(Code::kBadArgument, "receive_batch with no room for a message");
+  // A batch that came short found the ring empty just as a wait does, and the next one would meet the writer line by
+  // line as well.
+  if (drained_short_ && timeout_ns != 0 && options_.wait != WaitStrategy::kSpin) backoff_.found_empty();
+  drained_short_ = false;
   Code code = receive(&messages[0], timeout_ns);
   if (code != Code::kOk) return code;
   std::size_t count_taken = 1;
@@ -375,12 +379,13 @@ Code Consumer::receive_batch(std::span<Message> messages, u64 timeout_ns, std::s
     A::store(seat_->handling, layout::kHandlingMany, std::memory_order_release);
     while (count_taken < messages.size() && take_one(&messages[count_taken]) == Code::kOk) ++count_taken;
     backoff_.took(count_taken - 1);
+    drained_short_ = count_taken < messages.size();
   }
   *received = count_taken;
   return Code::kOk;
 }
 
-Code Consumer::settled(const Message& message, bool stale, u64* counter) {
+[[gnu::always_inline]] inline Code Consumer::settled(const Message& message, bool stale, u64* counter) {
   if (copies_.put(copy_slot_of(message))) --in_flight_;
   if (in_flight_ == 0) A::store(seat_->handling, u64{0}, std::memory_order_relaxed);
   if (stale) {
@@ -391,7 +396,7 @@ Code Consumer::settled(const Message& message, bool stale, u64* counter) {
   return Code::kOk;
 }
 
-bool Consumer::is_plausible(const Message& message) const {
+[[gnu::always_inline]] inline bool Consumer::is_plausible(const Message& message) const {
   const u32 park_index = lease_of(message).park_index;
   return park_index == Lease::kNotParked || park_index < queue_->constants().parks;
 }

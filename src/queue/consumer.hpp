@@ -111,6 +111,7 @@ class Consumer {
   std::variant<std::monostate, Competing, ExclusiveLane, ExclusiveOrder> group_;
   CopySlots copies_;
   DrainBackoff backoff_;
+  bool drained_short_ = false;  // the last batch ended because nothing more was there
   u32 in_flight_ = 0;
   std::unique_ptr<ConsumerDescriptor> descriptor_;
 };

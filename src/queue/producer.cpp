@@ -73,7 +73,7 @@ Producer::~Producer() {
       {{"op", "close_producer"}, {"queue", queue_->name()}, {"lane", lane_index_}, {"generation", lane_generation_}});
 }
 
-Code Producer::check_usable() const {
+[[gnu::always_inline]] inline Code Producer::check_usable() const {
   if (__builtin_expect(*alive_ == 0, false)) {
     return fail_with(Code::kForked, "this producer belongs to the parent process; open one of your own");
   }
@@ -83,7 +83,7 @@ Code Producer::check_usable() const {
   return Code::kOk;
 }
 
-Code Producer::check_size(std::size_t size) const {
+[[gnu::always_inline]] inline Code Producer::check_size(std::size_t size) const {
   if (__builtin_expect(size > max_message_bytes_, false)) {
     return fail_with(Code::kTooBig,
                      fmt::format("a message of {} bytes is too big for queue {}: max_message_bytes is {}", size,
@@ -149,7 +149,7 @@ Status Producer::refresh_groups() {
   return {};
 }
 
-void Producer::wake_groups(u64 published) {
+[[gnu::always_inline]] inline void Producer::wake_groups(u64 published) {
   A::publish_fence(fenced_);  // SLEEPING
   // Relaxed: a new group's sleepers are looked at by the next publish at the latest, and their sleep has a bound.
   if (__builtin_expect(A::load(*group_epoch_word_, std::memory_order_relaxed) != group_epoch_, false)) {
@@ -162,7 +162,7 @@ void Producer::wake_groups(u64 published) {
   }
 }
 
-u8* Producer::try_room(std::size_t size, RingOutcome* why) {
+[[gnu::always_inline]] inline u8* Producer::try_room(std::size_t size, RingOutcome* why) {
   auto release = [this] { return mark(); };
   return spsc_ ? spsc_writer_.reserve(size, release, why) : order_writer_->reserve(size, release, why);
 }
@@ -212,7 +212,7 @@ Code Producer::wait_for_room(u64 timeout_ns, Try&& try_again) {
   return code;
 }
 
-u8* Producer::room_for(std::size_t size, u64 timeout_ns, Code* code) {
+[[gnu::always_inline]] inline u8* Producer::room_for(std::size_t size, u64 timeout_ns, Code* code) {
   RingOutcome why = RingOutcome::kOk;
   u8* room = try_room(size, &why);
   if (__builtin_expect(room != nullptr, true)) return room;
@@ -228,7 +228,7 @@ u8* Producer::room_for(std::size_t size, u64 timeout_ns, Code* code) {
   return room;
 }
 
-Code Producer::flush(u64 timeout_ns, u64* last_seq, u64* published) {
+[[gnu::always_inline]] inline Code Producer::flush(u64 timeout_ns, u64* last_seq, u64* published) {
   if (spsc_) {
     spsc_writer_.publish();
     *last_seq = spsc_writer_.next_seq() - 1;
@@ -269,7 +269,7 @@ Code Producer::publish(const void* data, std::size_t size, u64 timeout_ns, u64* 
   return commit_reserved(size, timeout_ns, seq);
 }
 
-Code Producer::commit_reserved(std::size_t size, u64 timeout_ns, u64* seq) {
+[[gnu::always_inline]] inline Code Producer::commit_reserved(std::size_t size, u64 timeout_ns, u64* seq) {
   reserved_ = false;
   if (spsc_) {
     spsc_writer_.append(size);

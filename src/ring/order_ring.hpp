@@ -142,6 +142,8 @@ class OrderWriter {
       return nullptr;
     }
     reserved_at_ = start;
+    // The CAS will want the cell's line: have it on its way while the payload is written.
+    A::prefetch_write(&order_.cell(next_));
     return lane_.at(start) + layout::kFrameHeaderBytes;
   }
 
