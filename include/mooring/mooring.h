@@ -5,9 +5,10 @@
  * what it held when it died is given to another at once. Publishing and receiving make no system call while there is
  * room and somebody is awake.
  *
- * WHAT IT PROMISES (volatile queues, the only kind of this version)
- *   - A message whose publish returned MOORING_OK survives the death of every process, also of the supervisor. It does
- *     not survive a reboot: a volatile queue lives in /dev/shm.
+ * WHAT IT PROMISES
+ *   - A message whose publish returned MOORING_OK survives the death of every process, also of the supervisor. On a
+ *     volatile queue it does not survive a reboot: that lives in /dev/shm. On a durable queue publish returns after the
+ *     journal's flush, and the message survives a power cut.
  *   - At least once: a message is delivered until a consumer of the group acknowledged it. Every delivery but the first
  *     carries MOORING_REDELIVERED and an `attempt` above 1.
  *   - Order: messages of one producer are in the order of its calls, and every group sees the same order of first
@@ -150,6 +151,10 @@ MOORING_API int mooring_supervisor_shutdown(mooring_instance* instance);
 #define MOORING_KIND_MPMC 2u       /* many producers, competing and exclusive groups */
 #define MOORING_OVERFLOW_BLOCK 1u  /* a full queue lets the publisher wait, up to its timeout */
 #define MOORING_OVERFLOW_REJECT 2u /* a full queue returns MOORING_FULL at once */
+#define MOORING_VOLATILE 1u        /* in shared memory: survives processes, not a reboot */
+#define MOORING_DURABLE 2u         /* and in a journal on the disk: survives a power cut */
+#define MOORING_DELIVER_EARLY 1u   /* durable queues: consumers see a message before it is on the disk */
+#define MOORING_DELIVER_DURABLE 2u /* durable queues, the default: they see only what a power cut does not take back */
 
 typedef struct mooring_queue_options {
   size_t size;
@@ -163,6 +168,8 @@ typedef struct mooring_queue_options {
   uint32_t groups_max;        /* 0: 16 (4 below 65536 messages); at most 64 */
   uint32_t file_mode;         /* read and write bits of the queue's files; 0: 0600 */
   int64_t group_id;           /* Unix group of the queue's files; -1: the supervisor's */
+  uint32_t durability;        /* MOORING_VOLATILE, MOORING_DURABLE; 0: volatile */
+  uint32_t deliver;           /* MOORING_DELIVER_...; looked at on durable queues; 0: durable */
 } mooring_queue_options;
 MOORING_API void mooring_queue_options_init(mooring_queue_options* options, size_t size);
 
@@ -210,9 +217,11 @@ typedef struct mooring_producer mooring_producer;
 typedef struct mooring_producer_options {
   size_t size;
   uint32_t wait;
-  uint32_t reserved;
+  uint32_t flags;   /* MOORING_NO_WAIT */
   uint64_t spin_ns; /* adaptive: how long to spin before sleeping; 0: 10 us (docs/decisions/0004-waiting.md) */
 } mooring_producer_options;
+/* Durable queues: publish returns before the flush; mooring_wait_durable tells when it is over. Pipelines. */
+#define MOORING_NO_WAIT 1u
 MOORING_API void mooring_producer_options_init(mooring_producer_options* options, size_t size);
 
 /* mooring_producer_open: take a lane. MOORING_ERR_NO_SEAT where all are taken (spsc: the one; the detail names its
@@ -224,12 +233,16 @@ MOORING_API void mooring_producer_close(mooring_producer* producer);
 
 /* mooring_publish: publish one message.
  *   data, size  copied; 0 bytes are a message too. `data` is the caller's again at return.
- *   timeout_ns  how long to wait for room.
- *   seq         out, may be null: the message's number in the queue.
- * Returns   MOORING_OK           the message survives any process from here on.
+ *   timeout_ns  how long to wait for room; on a durable queue also for the flush, each as long.
+ *   seq         out, may be null: the message's number in the queue; 0 where nothing was published.
+ * Returns   MOORING_OK           the message survives any process from here on, on a durable queue a power cut too (with
+ *                                MOORING_NO_WAIT: any process).
  *           MOORING_FULL         no room, and timeout_ns is 0 or the queue rejects. Nothing was published.
- *           MOORING_TIMEOUT      no room in time. Nothing was published.
- *           MOORING_INTERRUPTED  a signal came while waiting for room. Nothing was published.
+ *           MOORING_TIMEOUT      no room in time, nothing was published; or, on a durable queue where `seq` is not 0:
+ *                                published, and not known to be on the disk yet (mooring_wait_durable goes on waiting).
+ *           MOORING_INTERRUPTED  a signal came; as MOORING_TIMEOUT.
+ *           MOORING_ERR_DISK_FULL  the disk of the journal is full: nothing was published. It ends by itself.
+ *           MOORING_ERR_IO       the journal failed. `seq` 0: nothing was published; else it may be lost.
  *           MOORING_ERR_TOO_BIG, MOORING_ERR_CLOSED, MOORING_ERR_CORRUPT, MOORING_ERR_FORKED
  * Crash     killed inside: the message is there completely or not at all; who was not told must take both as possible.
  * Threads   one at a time for each producer. */
@@ -246,6 +259,18 @@ typedef struct mooring_slice {
  *               at once). Returns as mooring_publish. */
 MOORING_API int mooring_publish_batch(mooring_producer* producer, const mooring_slice* slices, size_t count,
                                       uint64_t timeout_ns, size_t* published);
+
+/* mooring_wait_durable: wait until a message of a durable queue is on the disk.
+ *   seq         as mooring_publish gave it; MOORING_EVERYTHING: all that this producer published.
+ *   timeout_ns  0 only asks.
+ * Returns   MOORING_OK, MOORING_TIMEOUT (not yet), MOORING_INTERRUPTED, MOORING_ERR_IO (the journal failed: it may be
+ *           lost), MOORING_ERR_BAD_ARGUMENT (a volatile queue), MOORING_ERR_CLOSED, MOORING_ERR_FORKED
+ * A full disk and a supervisor that is down do not end the wait: both may come right. */
+#define MOORING_EVERYTHING UINT64_MAX
+MOORING_API int mooring_wait_durable(mooring_producer* producer, uint64_t seq, uint64_t timeout_ns);
+
+/* mooring_durable_seq: every message with a number below `seq` is on the disk. No system call; 0 on a volatile queue. */
+MOORING_API int mooring_durable_seq(mooring_producer* producer, uint64_t* seq);
 
 /* mooring_reserve, mooring_commit, mooring_abort: publish without a copy, by writing into the lane.
  *   data        out: `size` bytes, aligned to 8, the caller's until commit, abort, or any other publish or reserve of
@@ -313,6 +338,12 @@ MOORING_API int mooring_receive_batch(mooring_consumer* consumer, mooring_messag
  * Returns   MOORING_OK     no consumer of the group will see it again, whatever is killed.
  *           MOORING_STALE  this delivery was settled before. */
 MOORING_API int mooring_ack(mooring_consumer* consumer, const mooring_message* message);
+
+/* mooring_ack_sync: mooring_ack, and return when a power cut cannot bring the message back (durable queues).
+ * Returns   as mooring_ack; MOORING_TIMEOUT, MOORING_INTERRUPTED: acknowledged, not known to be on the disk yet, and a
+ *           power cut may deliver it once more; MOORING_ERR_IO: the same, the journal failed;
+ *           MOORING_ERR_BAD_ARGUMENT: a volatile queue (nothing was acknowledged). */
+MOORING_API int mooring_ack_sync(mooring_consumer* consumer, const mooring_message* message, uint64_t timeout_ns);
 
 /* mooring_ack_batch: each of them. `acked` (may be null) counts those that were settled by this call; MOORING_STALE if
  * it is not all. */

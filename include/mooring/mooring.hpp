@@ -101,6 +101,17 @@ class Producer {
   }
   void abort() { detail::checked(mooring_abort(handle_.get())); }
 
+  // Durable queues. False: not on the disk in time.
+  bool wait_durable(std::uint64_t seq = MOORING_EVERYTHING, std::uint64_t timeout_ns = MOORING_FOREVER) {
+    return detail::checked(mooring_wait_durable(handle_.get(), seq, timeout_ns)) == MOORING_OK;
+  }
+  // Every message below it is on the disk.
+  std::uint64_t durable_seq() const {
+    std::uint64_t seq = 0;
+    detail::checked(mooring_durable_seq(handle_.get(), &seq));
+    return seq;
+  }
+
   mooring_producer* get() const noexcept { return handle_.get(); }
   void close() noexcept { handle_.reset(); }
 
@@ -129,6 +140,10 @@ class Consumer {
 
   // Settlements: false where the delivery was settled before, or was taken back (stale).
   bool ack(const mooring_message& message) { return settled(mooring_ack(handle_.get(), &message)); }
+  // Durable queues: true when a power cut cannot bring the message back.
+  bool ack_sync(const mooring_message& message, std::uint64_t timeout_ns = MOORING_FOREVER) {
+    return settled(mooring_ack_sync(handle_.get(), &message, timeout_ns));
+  }
   bool ack_up_to(const mooring_message& message) { return settled(mooring_ack_up_to(handle_.get(), &message)); }
   bool nack(const mooring_message& message) { return settled(mooring_nack(handle_.get(), &message)); }
   bool release(const mooring_message& message) { return settled(mooring_release(handle_.get(), &message)); }

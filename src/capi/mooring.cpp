@@ -185,6 +185,8 @@ int mooring_queue_create(mooring_instance* instance, const char* queue, const mo
     wanted.consumers_max = known.consumers_max;
     wanted.groups_max = known.groups_max;
     if (known.file_mode != 0) wanted.file_mode = known.file_mode;
+    if (known.durability != 0) wanted.durability = static_cast<mooring::layout::Durability>(known.durability);
+    if (known.deliver != 0) wanted.deliver = static_cast<mooring::layout::Deliver>(known.deliver);
     if (known.group_id >= 0) wanted.group_id = static_cast<mooring::u32>(known.group_id);
     return code_of(instance->instance->request({{"op", "create_queue"},
                                                 {"queue", queue},
@@ -220,10 +222,12 @@ int mooring_producer_open(mooring_instance* instance, const char* queue, const m
   mooring_producer_options known = producer_defaults();
   if (!read_options(options, &known)) return bad(kBadOptions);
   if (known.wait > MOORING_WAIT_SLEEP) return bad("producer_open: unknown wait strategy");
+  if ((known.flags & ~MOORING_NO_WAIT) != 0) return bad("producer_open: unknown flag");
   return guarded([&] {
     mooring::Producer::Options wanted;
     wanted.wait = static_cast<mooring::WaitStrategy>(known.wait);
     if (known.spin_ns != 0) wanted.spin_ns = known.spin_ns;
+    wanted.no_wait = (known.flags & MOORING_NO_WAIT) != 0;
     auto opened = mooring::Producer::open(instance->instance, queue, wanted);
     if (!opened) return code_of(opened);
     *producer = new mooring_producer{std::move(*opened)};
@@ -258,6 +262,19 @@ int mooring_publish_batch(mooring_producer* producer, const mooring_slice* slice
         std::span(reinterpret_cast<const mooring::Slice*>(slices), count), timeout_ns, &went_out);
     if (published != nullptr) *published = went_out;
     return code;
+  });
+}
+
+int mooring_wait_durable(mooring_producer* producer, uint64_t seq, uint64_t timeout_ns) {
+  if (producer == nullptr) return bad("wait_durable: producer is null");
+  return guarded([&] { return producer->producer->wait_durable(seq, timeout_ns); });
+}
+
+int mooring_durable_seq(mooring_producer* producer, uint64_t* seq) {
+  if (producer == nullptr || seq == nullptr) return bad("durable_seq: producer or the out-parameter is null");
+  return guarded([&] {
+    *seq = producer->producer->durable_seq();
+    return Code::kOk;
   });
 }
 
@@ -326,6 +343,11 @@ int mooring_receive_batch(mooring_consumer* consumer, mooring_message* messages,
 int mooring_ack(mooring_consumer* consumer, const mooring_message* message) {
   if (consumer == nullptr || message == nullptr) return bad("ack: consumer or message is null");
   return guarded([&] { return consumer->consumer->ack(cpp(message)); });
+}
+
+int mooring_ack_sync(mooring_consumer* consumer, const mooring_message* message, uint64_t timeout_ns) {
+  if (consumer == nullptr || message == nullptr) return bad("ack_sync: consumer or message is null");
+  return guarded([&] { return consumer->consumer->ack_sync(cpp(message), timeout_ns); });
 }
 
 int mooring_ack_batch(mooring_consumer* consumer, const mooring_message* messages, size_t count, size_t* acked) {

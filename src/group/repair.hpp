@@ -40,10 +40,13 @@ class GroupRepair {
     u64 count = 0;
     u64 lowest = ~u64{0};
     const u64 base = A::load(group_.head->base, std::memory_order_acquire);
-    // The whole window, not up to `hint`: the dead may not have raised it.
+    // Up to the first untouched word, not up to `hint`: the dead may not have raised it. Touched is a prefix, because
+    // a lease is taken only behind touched words.
     for (u64 seq = base; seq < base + group_.window(); ++seq) {
       u64 word = A::load(group_.word(seq), std::memory_order_acquire);
-      if (layout::word_laps_ahead(word, group_.lap(seq)) != 0) continue;
+      const i64 ahead = layout::word_laps_ahead(word, group_.lap(seq));
+      if (ahead < 0) break;
+      if (ahead != 0) continue;
       if (layout::word_kind(word) == layout::Kind::kLeased && layout::word_owner(word) == owner) {
         const u64 ready = layout::make_word(group_.lap(seq), layout::Kind::kReady, 0, layout::word_aux(word));
         if (A::cas(group_.word(seq), word, ready, std::memory_order_acq_rel)) {

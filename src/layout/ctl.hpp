@@ -17,6 +17,9 @@ inline constexpr u64 kNameLengthMax = 64;
 enum class QueueKind : u32 { kSpsc = 1, kMpmc = 2 };
 enum class GroupMode : u32 { kCompeting = 1, kExclusive = 2 };
 enum class Overflow : u32 { kBlock = 1, kReject = 2 };
+enum class Durability : u32 { kVolatile = 1, kDurable = 2 };
+// Of a durable queue: may consumers see what a power cut would take back?
+enum class Deliver : u32 { kEarly = 1, kDurable = 2 };
 
 struct QueueConstants {
   char name[kNameBytes];
@@ -33,12 +36,16 @@ struct QueueConstants {
   u32 file_mode;          // permission bits of the queue's files
   u64 first_seq;          // of the first message ever published
   u64 park_store_bytes;   // bound of the park file
+  Durability durability;
+  Deliver deliver;
   u64 created_wall_ns;
   u64 check;              // XXH3-64 of the bytes before this field
 };
-static_assert(sizeof(QueueConstants) == 168, "no padding");
+static_assert(sizeof(QueueConstants) == 176, "no padding");
 
 enum class QueueLife : u64 { kOpen = 1, kRemoved = 2, kFailed = 3 };
+// Of the journal of a durable queue. kStopped: its supervisor is not there (yet, or any more).
+enum class JournalLife : u64 { kStopped = 0, kRunning = 1, kDiskFull = 2, kFailed = 3 };
 
 struct QueueState {
   alignas(kLineBytes) u64 life;  // QueueLife
@@ -46,8 +53,15 @@ struct QueueState {
   alignas(kLineBytes) u64 group_epoch;  // +1 whenever a group is entered or taken out (core.md A17)
   alignas(kLineBytes) u64 incarnation;  // of the supervisor that serves the queue
   u64 tick_monotonic_ns;                // of its last look at this queue
+  // Durable queues; written by the journal's thread, in this order (core.md 5.5).
+  alignas(kLineBytes) u64 log_mark;  // log position behind the last block announced
+  u64 durable_seq;                   // every message below is on the disk
+  u64 durable_mark;                  // J: the same in the unit of `base` (a seq, or on SPSC a lane position)
+  u64 settle_epoch;                  // +1 before the settlements are looked at
+  u64 settled_epoch;                 // settlements made before epoch e began are on the disk once this is e
+  u64 journal_life;                  // JournalLife
 };
-static_assert(sizeof(QueueState) == 3 * kLineBytes);
+static_assert(sizeof(QueueState) == 4 * kLineBytes);
 
 // A slot's life word: generation:32 | life:32. The generation goes up with each grant, so that "closed" notices of an
 // earlier owner are never taken for the present one's.

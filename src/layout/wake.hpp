@@ -14,10 +14,13 @@ static_assert(sizeof(WakeSlot) == kLineBytes);
 
 struct WakeHead {
   FileHead head;
-  WakeSlot room;  // producers that wait for room
+  WakeSlot room;     // producers that wait for room
+  WakeSlot durable;  // who waits until something is on the disk
+  WakeSlot journal;  // the journal's thread, when there is nothing to write
+  alignas(kLineBytes) u64 settle_asks;  // +1 by who wants its settlements on the disk now
   // WakeSlot groups[groups_max] follow.
 };
-static_assert(sizeof(WakeHead) == 2 * kLineBytes);
+static_assert(sizeof(WakeHead) == 5 * kLineBytes);
 
 constexpr u64 wake_file_bytes(u64 groups_max) {
   return align_up(sizeof(WakeHead) + groups_max * sizeof(WakeSlot), kPageBytes);

@@ -71,15 +71,18 @@ Result<std::unique_ptr<Consumer>> Consumer::open(std::shared_ptr<Instance> insta
   consumer->fenced_ = A::load(q.files().state().fence_mode, std::memory_order_acquire) != 0;
   const GroupView view =
       view_group(consumer->group_mapping_.data(), constants.words, static_cast<u32>(constants.parks));
+  OrderView order = q.order();
+  order.limit = q.delivery_limit();
   if (consumer->group_slot_->mode == layout::GroupMode::kCompeting) {
-    consumer->group_.emplace<Competing>(view, q.order(), consumer->seat_index_);
+    consumer->group_.emplace<Competing>(view, order, consumer->seat_index_);
   } else if (q.is_spsc()) {
     const LaneView* lane = q.lane(0);
     if (lane == nullptr) return fail(Code::kCorrupt, fmt::format("queue {}: its lane cannot be mapped", name));
     consumer->group_.emplace<ExclusiveLane>(
-        view, LaneSource<A>(*lane, A::load(view.head->base_seq_hint, std::memory_order_acquire)));
+        view,
+        LaneSource<A>(*lane, A::load(view.head->base_seq_hint, std::memory_order_acquire), q.delivery_limit()));
   } else {
-    consumer->group_.emplace<ExclusiveOrder>(view, OrderSource<A, LaneOf>(q.order(), LaneOf{&q}));
+    consumer->group_.emplace<ExclusiveOrder>(view, OrderSource<A, LaneOf>(order, LaneOf{&q}));
   }
   // OPENED: release; a supervisor that finds the grant without this gives it to somebody else at our next hello.
   A::store(consumer->seat_->opened, u64{consumer->seat_generation_}, std::memory_order_release);
@@ -422,6 +425,49 @@ Code Consumer::ack(const Message& message) {
   }
   if (__builtin_expect(base_moved, false)) wake_producers();
   return settled(message, stale, &seat_->messages_acked);
+}
+
+Code Consumer::ack_sync(const Message& message, u64 timeout_ns) {
+  if (Code code = check_usable(); code != Code::kOk) return code;
+  if (!queue_->is_durable()) {
+    return fail_with(Code::kBadArgument,
+                     fmt::format("ack_sync: queue {} is volatile, nothing of it is ever on a disk; use ack",
+                                 queue_->name()));
+  }
+  const Code code = ack(message);
+  return code == Code::kOk ? wait_settled(timeout_ns) : code;
+}
+
+// SETTLE_EPOCH     here                                         the journal
+//                  settle; full fence; load settle_epoch        settle_epoch + 1, seq_cst; scan; flush; settled_epoch
+//   An epoch that begins after our look scans words that hold our settlement, so it is enough to wait for the next one.
+Code Consumer::wait_settled(u64 timeout_ns) {
+  const layout::QueueState& state = queue_->files().state();
+  layout::WakeHead& wake = *queue_->files().wake();
+  A::full_fence();
+  const u64 wanted = A::load(state.settle_epoch, std::memory_order_seq_cst) + 1;
+  A::add(wake.settle_asks, u64{1}, std::memory_order_seq_cst);
+  wake_sleepers(wake.journal, 1);
+  const auto is_done = [&] { return A::load(state.settled_epoch, std::memory_order_acquire) >= wanted; };
+  Spin spin(options_.wait, options_.spin_ns, timeout_ns);
+  while (spin.step()) {
+    if (is_done()) return Code::kOk;
+  }
+  const u64 deadline_ns = timeout_ns == kForever ? kForever : spin.deadline_ns(monotonic_ns());
+  Sleeper sleeper(wake.durable);
+  for (;;) {
+    if (is_done()) return Code::kOk;
+    if (Status open = queue_->check_open(); !open) return fail_with(open.error());
+    if (A::load(state.journal_life, std::memory_order_relaxed) == static_cast<u64>(layout::JournalLife::kFailed)) {
+      return fail_with(Code::kIo, fmt::format("queue {}: its journal failed; the message is acknowledged, and may come "
+                                              "again after a power cut",
+                                              queue_->name()));
+    }
+    const SleepOutcome slept = sleeper.sleep(deadline_ns, is_done);
+    if (is_done()) return Code::kOk;
+    if (slept == SleepOutcome::kDeadline) return Code::kTimeout;
+    if (slept == SleepOutcome::kInterrupted) return Code::kInterrupted;
+  }
 }
 
 Code Consumer::ack_up_to(const Message& message) {

@@ -48,6 +48,8 @@ class Consumer {
   Code receive_batch(std::span<Message> messages, u64 timeout_ns, std::size_t* received);
   Code ack(const Message& message);
   Code ack_up_to(const Message& message);  // exclusive groups only
+  // Durable queues: and waits until the acknowledgement is on the disk.
+  Code ack_sync(const Message& message, u64 timeout_ns);
   Code nack(const Message& message);
   Code release(const Message& message);
 
@@ -85,6 +87,7 @@ class Consumer {
   void before_sleep();
   void wake_producers();
   Code settled(const Message& message, bool stale, u64* counter);
+  Code wait_settled(u64 timeout_ns);
   // False: no message of this consumer looks like that (the token is the application's memory).
   bool is_plausible(const Message& message) const;
   Code corrupt(std::string_view what) const;

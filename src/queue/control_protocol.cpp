@@ -44,6 +44,7 @@ Result<bool> bool_member(const Json& object, std::string_view name) {
 
 Json queue_options_to_json(const QueueOptions& options) {
   Json json = {{"kind", static_cast<u32>(options.kind)}, {"overflow", static_cast<u32>(options.overflow)},
+               {"durability", static_cast<u32>(options.durability)}, {"deliver", static_cast<u32>(options.deliver)},
                {"capacity", options.capacity},           {"max_message_bytes", options.max_message_bytes},
                {"lane_bytes", options.lane_bytes},       {"producers_max", options.producers_max},
                {"consumers_max", options.consumers_max}, {"groups_max", options.groups_max},
@@ -65,8 +66,12 @@ Result<QueueOptions> queue_options_from_json(const Json& object) {
   };
   u32 kind = 0;
   u32 overflow = 0;
+  u32 durability = 0;
+  u32 deliver = 0;
   for (const auto& [name, value] : {std::pair<std::string_view, u32*>{"kind", &kind},
                                     {"overflow", &overflow},
+                                    {"durability", &durability},
+                                    {"deliver", &deliver},
                                     {"producers_max", &options.producers_max},
                                     {"consumers_max", &options.consumers_max},
                                     {"groups_max", &options.groups_max},
@@ -85,6 +90,8 @@ Result<QueueOptions> queue_options_from_json(const Json& object) {
     return fail(Code::kBadArgument, "queue option overflow: neither block nor reject");
   options.kind = static_cast<layout::QueueKind>(kind);
   options.overflow = static_cast<layout::Overflow>(overflow);
+  options.durability = static_cast<layout::Durability>(durability);  // plan_queue refuses what it does not know
+  options.deliver = static_cast<layout::Deliver>(deliver);
   if (object.contains("group_id")) {
     const auto group = number_member(object, "group_id", 0, kAny32);
     if (!group) return fail(group.error());

@@ -43,6 +43,7 @@ Result<std::unique_ptr<Producer>> Producer::open(std::shared_ptr<Instance> insta
   producer->lane_ = view_lane(producer->lane_mapping_, q.constants().lane_bytes);
   producer->group_epoch_word_ = &q.files().state().group_epoch;
   producer->spsc_ = q.is_spsc();
+  producer->durable_ = q.is_durable();
   producer->max_message_bytes_ = q.constants().max_message_bytes;
   A::store(producer->lane_.head->blocked, u64{0}, std::memory_order_relaxed);  // the owner before may have died waiting
   if (producer->spsc_) {
@@ -95,7 +96,11 @@ Producer::~Producer() {
 u64 Producer::mark() {
   for (int tries = 0; tries < 3; ++tries) {
     const u64 found = release_mark<A>(bases_, *group_epoch_word_, group_epoch_);
-    if (found != 0) return found;
+    // DURABLE: what the journal has not got is not free, even where every group is done with it: R = J.
+    if (found != 0) {
+      return durable_ ? std::min(found, A::load(queue_->files().state().durable_mark, std::memory_order_acquire))
+                      : found;
+    }
     // GROUP_ENTERED: the epoch moved, or a group is being born. Map what is there now and ask again; 0 is always safe.
     if (A::load(*group_epoch_word_, std::memory_order_acquire) == group_epoch_) return 0;
     if (!refresh_groups()) return 0;
@@ -138,9 +143,11 @@ Status Producer::refresh_groups() {
         view_group(group.mapping.data(), queue_->constants().words, static_cast<u32>(queue_->constants().parks));
     base.competing = slot.mode == layout::GroupMode::kCompeting;
     bases.push_back(base);
-    slots.push_back(&files.group_wake(index));
+    // Where consumers see durable messages only, the journal wakes them.
+    if (queue_->delivery_limit() == nullptr) slots.push_back(&files.group_wake(index));
     mapped.push_back(std::move(group));
   }
+  if (durable_) slots.push_back(&files.wake()->journal);
   mapped_groups_ = std::move(mapped);
   bases_ = std::move(bases);
   wake_slots_ = std::move(slots);
@@ -259,6 +266,10 @@ Code Producer::wait_for_room(u64 timeout_ns, Try&& try_again) {
 Code Producer::publish(const void* data, std::size_t size, u64 timeout_ns, u64* seq) {
   if (Code code = check_usable(); code != Code::kOk) return code;
   if (Code code = check_size(size); code != Code::kOk) return code;
+  if (seq != nullptr) *seq = 0;
+  if (__builtin_expect(durable_, false)) {
+    if (Code code = check_journal(); code != Code::kOk) return code;
+  }
   reserved_ = false;
   Code code = Code::kOk;
   u8* room = room_for(size, timeout_ns, &code);
@@ -283,6 +294,10 @@ Code Producer::publish(const void* data, std::size_t size, u64 timeout_ns, u64* 
   if (seq != nullptr) *seq = last_seq;
   count(lane_.head->messages_published, 1);
   count(lane_.head->bytes_published, size);
+  if (__builtin_expect(durable_, false)) {
+    last_seq_ = last_seq;
+    if (!options_.no_wait) return wait_durable(last_seq, timeout_ns);
+  }
   return Code::kOk;
 }
 
@@ -291,6 +306,9 @@ Code Producer::publish_batch(std::span<const Slice> slices, u64 timeout_ns, std:
   if (Code code = check_usable(); code != Code::kOk) return code;
   for (const Slice& slice : slices) {
     if (Code code = check_size(slice.size); code != Code::kOk) return code;
+  }
+  if (durable_) {
+    if (Code code = check_journal(); code != Code::kOk) return code;
   }
   reserved_ = false;
   const u64 deadline_ns =
@@ -302,12 +320,14 @@ Code Producer::publish_batch(std::span<const Slice> slices, u64 timeout_ns, std:
   };
   u64 appended = 0;
   u64 bytes = 0;
+  u64 newest_seq = 0;
   // What is appended goes out before anything waits: a batch that fills the lane is never left pending in silence.
   auto send = [&] {
     if (appended == 0) return Code::kOk;
     u64 last_seq = 0;
     u64 went_out = appended;
     const Code code = flush(left_ns(), &last_seq, &went_out);
+    if (went_out != 0) newest_seq = last_seq;
     for (u64 i = *published; i < *published + went_out; ++i) bytes += slices[i].size;
     *published += went_out;
     appended = 0;
@@ -334,6 +354,13 @@ Code Producer::publish_batch(std::span<const Slice> slices, u64 timeout_ns, std:
   if (const Code sent = send(); code == Code::kOk) code = sent;
   count(lane_.head->messages_published, *published);
   count(lane_.head->bytes_published, bytes);
+  if (durable_ && newest_seq != 0) {
+    last_seq_ = newest_seq;
+    if (!options_.no_wait) {
+      const Code flushed = wait_durable(newest_seq, left_ns());
+      if (code == Code::kOk) code = flushed;
+    }
+  }
   return code;
 }
 
@@ -341,6 +368,9 @@ Code Producer::reserve(std::size_t size, u64 timeout_ns, u8** data) {
   reserved_ = false;
   if (Code code = check_usable(); code != Code::kOk) return code;
   if (Code code = check_size(size); code != Code::kOk) return code;
+  if (durable_) {
+    if (Code code = check_journal(); code != Code::kOk) return code;
+  }
   Code code = Code::kOk;
   u8* room = room_for(size, timeout_ns, &code);
   if (room == nullptr) return code;
@@ -359,6 +389,64 @@ Code Producer::commit(std::size_t size, u64* seq) {
   }
   // Cells that are all taken are rare (the lane is full long before); the wait is the reserve's kind of wait.
   return commit_reserved(size, kForever, seq);
+}
+
+// --- Durable queues -------------------------------------------------------------------------------------------------
+
+Code Producer::check_journal() const {
+  // Relaxed: what was promised is told by the mark alone; this only saves publishing into a journal that stands.
+  switch (static_cast<layout::JournalLife>(
+      A::load(queue_->files().state().journal_life, std::memory_order_relaxed))) {
+    case layout::JournalLife::kDiskFull:
+      return fail_with(Code::kDiskFull,
+                       fmt::format("queue {}: the disk of its journal is full, so nothing more can be promised; make "
+                                   "room there, or let consumers finish messages: it goes on by itself",
+                                   queue_->name()));
+    case layout::JournalLife::kFailed:
+      return fail_with(Code::kIo, fmt::format("queue {}: its journal failed twice and takes nothing more; what was "
+                                              "acknowledged is safe and can be received; see the log of mooringd",
+                                              queue_->name()));
+    default: return Code::kOk;  // kStopped: until there is a supervisor again the ring takes what it can
+  }
+}
+
+u64 Producer::durable_seq() const {
+  return durable_ ? A::load(queue_->files().state().durable_seq, std::memory_order_acquire) : 0;  // DURABLE
+}
+
+Code Producer::wait_durable(u64 seq, u64 timeout_ns) {
+  if (Code code = check_usable(); code != Code::kOk) return code;
+  if (!durable_) {
+    return fail_with(Code::kBadArgument, fmt::format("wait_durable: queue {} is volatile", queue_->name()));
+  }
+  if (seq == kEverything) seq = last_seq_;
+  const u64& durable = queue_->files().state().durable_seq;
+  // DURABLE: acquire; the journal stores it after the flush.
+  const auto is_done = [&] { return A::load(durable, std::memory_order_acquire) > seq; };
+  if (is_done()) return Code::kOk;
+  if (timeout_ns == 0) return Code::kTimeout;
+  const auto look_around = [&] {
+    if (Status open = queue_->check_open(); !open) return fail_with(open.error());
+    // Only a failed journal ends the wait: a full disk keeps what is in the ring and writes it when there is room.
+    const Code journal = check_journal();
+    return journal == Code::kIo ? journal : Code::kOk;
+  };
+  Spin spin(options_.wait, options_.spin_ns, timeout_ns);
+  for (u32 steps = 1; spin.step(); ++steps) {
+    if (is_done()) return Code::kOk;
+    if (steps % 1024 != 0) continue;
+    if (Code code = look_around(); code != Code::kOk) return code;
+  }
+  const u64 deadline_ns = timeout_ns == kForever ? kForever : spin.deadline_ns(monotonic_ns());
+  Sleeper sleeper(queue_->files().wake()->durable);
+  for (;;) {
+    if (is_done()) return Code::kOk;
+    if (Code code = look_around(); code != Code::kOk) return code;
+    const SleepOutcome slept = sleeper.sleep(deadline_ns, is_done);
+    if (is_done()) return Code::kOk;
+    if (slept == SleepOutcome::kDeadline) return Code::kTimeout;
+    if (slept == SleepOutcome::kInterrupted) return Code::kInterrupted;
+  }
 }
 
 Code Producer::abort() {

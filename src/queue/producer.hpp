@@ -27,6 +27,7 @@ class Producer {
   struct Options {
     WaitStrategy wait = WaitStrategy::kAdaptive;
     u64 spin_ns = kSpinNsDefault;
+    bool no_wait = false;  // durable queues: publish returns before the flush; see wait_durable
   };
   static Result<std::unique_ptr<Producer>> open(std::shared_ptr<Instance> instance, const std::string& queue,
                                                 const Options& options);
@@ -40,6 +41,13 @@ class Producer {
   Code reserve(std::size_t size, u64 timeout_ns, u8** data);
   Code commit(std::size_t size, u64* seq);
   Code abort();
+
+  // Durable queues: until the message `seq` (kEverything: all of ours) is on the disk. kTimeout: not yet; ask again.
+  // kIo: the journal failed.
+  static constexpr u64 kEverything = ~u64{0};
+  Code wait_durable(u64 seq, u64 timeout_ns);
+  // Every message below is on the disk. 0 on a volatile queue.
+  u64 durable_seq() const;
 
   u32 lane_index() const { return lane_index_; }
 
@@ -61,6 +69,8 @@ class Producer {
   // Publishes what is appended; waits for cells (MPMC). What cannot go out in time is forgotten; `published` counts.
   Code flush(u64 timeout_ns, u64* last_seq, u64* published);
   Code commit_reserved(std::size_t size, u64 timeout_ns, u64* seq);
+  // On a durable queue nothing is taken that the journal will not write. kOk, kDiskFull, kIo.
+  Code check_journal() const;
   u64 mark();
   Status refresh_groups();
   void wake_groups(u64 published);
@@ -75,6 +85,7 @@ class Producer {
   Mapping lane_mapping_;
   LaneView lane_;
   bool spsc_ = false;
+  bool durable_ = false;
   bool fenced_ = false;
   bool granted_ = false;
   const u8* alive_ = nullptr;  // the instance's page that reads 0 after fork; kept at hand for the fast path
@@ -90,6 +101,7 @@ class Producer {
   std::vector<GroupBase> bases_;
   std::vector<layout::WakeSlot*> wake_slots_;
 
+  u64 last_seq_ = 0;  // of our last message; kept on durable queues
   std::size_t reserved_bytes_ = 0;
   bool reserved_ = false;
 };

@@ -22,7 +22,12 @@ class Queue {
   const QueueFiles& files() const { return files_; }
   const layout::QueueConstants& constants() const { return files_.constants(); }
   bool is_spsc() const { return constants().kind == layout::QueueKind::kSpsc; }
+  bool is_durable() const { return constants().durability == layout::Durability::kDurable; }
   OrderView order() const;  // empty on SPSC queues
+  // The mark that consumers do not look beyond, or null.
+  const u64* delivery_limit() const {
+    return constants().deliver == layout::Deliver::kDurable ? &files_.state().durable_mark : nullptr;
+  }
   const std::string& name() const { return name_; }
 
   // The lane `index`, mapped read-only on first use; null if there is none or it is not what it should be. Any thread.

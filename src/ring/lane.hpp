@@ -20,6 +20,7 @@
 //   RECLAIMED      store reclaim; overwrite_fence; overwrite     read; overread_fence; load reclaim
 //                  For readers that may be overtaken (peek): what they copied counts only if reclaim is still at or
 //                  below their position.
+//   DURABLE        journal: flush; store mark, release           load mark, acquire (durable queues)
 //   CHECKPOINTED   store slot; store selector, release           successor: load selector, acquire
 //
 // THE ZERO AHEAD   Behind the last frame stands a zero word, in the writer's own free memory: a publish needs the
@@ -260,11 +261,14 @@ template <class A>
 class SpscReader {
  public:
   SpscReader() = default;
-  SpscReader(LaneView lane, u64 seq_hint) : lane_(lane), seq_hint_(seq_hint) {}
+  // `limit`: consumers of a durable queue step over no position at or beyond this mark (DURABLE); null: no limit.
+  SpscReader(LaneView lane, u64 seq_hint, const u64* limit = nullptr)
+      : lane_(lane), seq_hint_(seq_hint), limit_(limit) {}
 
   // The frame at `cursor`, stepping over padding (which moves the cursor). Does not move it over the frame.
   RingOutcome peek(LaneCursor* cursor, FrameView* frame) const {
     for (int step = 0; step < 2; ++step) {
+      if (!is_allowed(cursor->position)) return RingOutcome::kEmpty;
       // PUBLISHED: acquire, so that the payload and the zero behind the batch are visible. Nothing stronger: the reader
       // stores nothing that the writer waits for.
       const u64 header = A::load(lane_.word_at(cursor->position), std::memory_order_acquire);
@@ -300,6 +304,7 @@ class SpscReader {
 
   // Does anything stand at `cursor`? For a loop that polls: peek() tells what.
   bool poll(const LaneCursor& cursor) const {
+    if (!is_allowed(cursor.position)) return false;
     if (A::load(lane_.word_at(cursor.position), std::memory_order_acquire) != 0) return true;  // PUBLISHED
     prefetch_second_line(cursor.position);
     return false;
@@ -313,6 +318,11 @@ class SpscReader {
   const LaneView& lane() const { return lane_; }
 
  private:
+  // DURABLE: acquire; the journal raises the mark after the flush.
+  bool is_allowed(u64 position) const {
+    return limit_ == nullptr || position < A::load(*limit_, std::memory_order_acquire);
+  }
+
   // A frame like the last one would lie in two lines: fetch the second with the first (670 to 546 ns per round trip at
   // 64 B, numbers.md C2). Not for one-line frames: that line is where the writer puts its zero before it publishes;
   // taking it away costs a transfer.
@@ -322,6 +332,7 @@ class SpscReader {
 
   LaneView lane_;
   u64 seq_hint_ = 0;
+  const u64* limit_ = nullptr;
   mutable u64 last_bytes_ = 0;  // of the last frame seen; a guess at the next
 };
 

@@ -15,6 +15,8 @@
 //   ORDERED        CAS cell, acq_rel                             load cell, acquire
 //                  The frame is visible before its cell is. Acquire on the CAS as well: the cell's last user is done.
 //   FREED          load bases and words, acquire (release_mark)  CAS state word / store base, release (group/)
+//   DURABLE        journal: flush; store mark, release           load mark, acquire
+//                  On a durable queue consumers look no further, and producers free no further, than the mark.
 //   RECLAIMED      store reclaim; overwrite_fence; overwrite     copy; overread_fence; load reclaim
 //                  A reader whose message may be taken out of the window while it copies (straggler park) believes the
 //                  copy only if reclaim is at or below its seq: a seqlock whose writer never waits.
@@ -53,15 +55,19 @@ struct OrderView {
   u64* cells = nullptr;
   u64 mask = 0;      // N - 1
   unsigned log2 = 0;  // of N
+  // Consumers of a durable queue see messages below this mark only (DURABLE); null: all that are published.
+  const u64* limit = nullptr;
 
   u64& cell(u64 seq) const { return cells[seq & mask]; }
   u64 lap(u64 seq) const { return seq >> log2; }
   u64 count() const { return mask + 1; }
 };
 
-// Is the message of `seq` published? `cell` gets the cell as read. ORDERED: acquire.
+// Is the message of `seq` published (and, where there is a limit, below it)? `cell` gets the cell as read.
+// ORDERED: acquire. DURABLE: acquire; the journal raises the mark after the flush, so what is below it is on the disk.
 template <class A>
 bool is_published(const OrderView& order, u64 seq, u64* cell) {
+  if (order.limit != nullptr && seq >= A::load(*order.limit, std::memory_order_acquire)) return false;
   *cell = A::load(order.cell(seq), std::memory_order_acquire);
   return layout::cell_laps_ahead(*cell, order.lap(seq)) >= 0;
 }

@@ -19,6 +19,7 @@ struct Wanted {
   std::string path;
   mode_t mode = 0700;
   bool in_tmp = false;  // where anybody could have taken the name first
+  bool by_default = false;
 };
 
 // A set-user-id host must not be led elsewhere by its caller's environment.
@@ -30,10 +31,21 @@ std::string variable(const char* name) {
 Wanted choose(std::string_view path) {
   if (!path.empty()) return {std::string(path)};
   if (std::string named = variable("MOORING_INSTANCE"); !named.empty()) return {std::move(named)};
-  if (::geteuid() == 0) return {"/run/mooring", 0755};
+  if (::geteuid() == 0) return {"/run/mooring", 0755, false, true};
   // Relative paths there are to be ignored (XDG Base Directory Specification).
-  if (std::string runtime = variable("XDG_RUNTIME_DIR"); runtime.starts_with('/')) return {runtime + "/mooring"};
-  return {"/tmp/mooring-" + std::to_string(::geteuid()), 0700, true};
+  if (std::string runtime = variable("XDG_RUNTIME_DIR"); runtime.starts_with('/')) return {runtime + "/mooring", 0700, false, true};
+  return {"/tmp/mooring-" + std::to_string(::geteuid()), 0700, true, true};
+}
+
+// Default instances lie where nothing outlives a reboot; what is durable does not.
+std::string choose_data(const Wanted& wanted, const std::string& instance) {
+  if (std::string named = variable("MOORING_DATA"); !named.empty()) return named;
+  if (wanted.by_default) {
+    if (::geteuid() == 0) return "/var/lib/mooring";
+    if (std::string state = variable("XDG_STATE_HOME"); state.starts_with('/')) return state + "/mooring";
+    if (std::string home = variable("HOME"); home.starts_with('/')) return home + "/.local/state/mooring";
+  }
+  return instance + "/data";
 }
 
 tl::unexpected<Error> fail_missing(const std::string& path) {
@@ -104,6 +116,7 @@ Result<InstancePaths> resolve_instance(std::string_view path, bool create) {
   InstancePaths paths;
   paths.directory = opened->path;
   paths.owner = info.st_uid;
+  paths.data_directory = choose_data(wanted, paths.directory);
   paths.shared_directory = canonical_root.string() + "/mooring-" + std::to_string(info.st_uid) + "-" +
                            hex(checksum(paths.directory.data(), paths.directory.size()));
   return paths;

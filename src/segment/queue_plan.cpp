@@ -56,6 +56,12 @@ Result<QueueConstants> plan_queue(std::string_view name, const QueueOptions& opt
   if (options.overflow != layout::Overflow::kBlock && options.overflow != layout::Overflow::kReject) {
     return refuse("overflow is unknown; give block or reject");
   }
+  if (options.durability != layout::Durability::kVolatile && options.durability != layout::Durability::kDurable) {
+    return refuse("durability is unknown; give volatile or durable");
+  }
+  if (options.deliver != layout::Deliver::kEarly && options.deliver != layout::Deliver::kDurable) {
+    return refuse("deliver is unknown; give durable or early");
+  }
 
   const u64 capacity_min = options.small_for_tests ? kCapacityTestsMin : kCapacityMin;
   if (auto good = option("capacity", options.capacity, capacity_min, kCapacityMax); !good) return fail(good.error());
@@ -115,6 +121,10 @@ Result<QueueConstants> plan_queue(std::string_view name, const QueueOptions& opt
   constants.groups_max = *groups;
   constants.file_mode = options.file_mode;
   constants.first_seq = capacity;
+  constants.durability = options.durability;
+  // Of a volatile queue nothing is ever durable: one value, so that equal queues are equal.
+  constants.deliver =
+      options.durability == layout::Durability::kDurable ? options.deliver : layout::Deliver::kEarly;
   constants.park_store_bytes = std::max(kParkStoreBytesMin, align_up(4 * lane_bytes, layout::kParkStepBytes));
   return constants;
 }
@@ -137,6 +147,13 @@ Status check_constants(const QueueConstants& constants, const std::string& where
   if (!spsc && constants.kind != QueueKind::kMpmc) return bad("kind", static_cast<u32>(constants.kind));
   if (constants.overflow != layout::Overflow::kBlock && constants.overflow != layout::Overflow::kReject) {
     return bad("overflow", static_cast<u32>(constants.overflow));
+  }
+  const bool durable = constants.durability == layout::Durability::kDurable;
+  if (!durable && constants.durability != layout::Durability::kVolatile) {
+    return bad("durability", static_cast<u32>(constants.durability));
+  }
+  if (constants.deliver != layout::Deliver::kEarly && (!durable || constants.deliver != layout::Deliver::kDurable)) {
+    return bad("deliver", static_cast<u32>(constants.deliver));
   }
   if (!is_power_of_two(constants.words) || outside(constants.words, kCapacityTestsMin, kCapacityMax)) {
     return bad("words", constants.words);

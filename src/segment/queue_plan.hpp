@@ -33,6 +33,8 @@ inline constexpr u64 kFirstSeqMax = u64{1} << 62;
 struct QueueOptions {
   layout::QueueKind kind = layout::QueueKind::kMpmc;
   layout::Overflow overflow = layout::Overflow::kBlock;
+  layout::Durability durability = layout::Durability::kVolatile;
+  layout::Deliver deliver = layout::Deliver::kDurable;  // looked at where durability = durable
   // Messages that can be between publish and the end of every group: N and NG. Rounded up to a power of two, 4096 to
   // 2^24. Tests set `small_for_tests` for less (4 messages, and lanes of 256 bytes where lane_bytes says so).
   u64 capacity = kCapacityDefault;
