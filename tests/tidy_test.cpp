@@ -32,6 +32,7 @@ const fs::path kRoot = MOORING_SOURCE_DIR;
 const std::map<std::string, std::vector<std::string>> kArrows = {
     {"base", {}},
     {"platform", {"base"}},
+    {"journal", {"base", "platform"}},
     {"layout", {"base"}},
     {"segment", {"layout", "platform"}},
     {"ring", {"layout", "platform"}},
