@@ -38,7 +38,7 @@ const std::map<std::string, std::vector<std::string>> kArrows = {
     {"ring", {"layout", "platform"}},
     {"group", {"ring"}},
     {"queue", {"group", "segment"}},
-    {"supervisor", {"queue"}},
+    {"supervisor", {"queue", "journal"}},
     {"capi", {"queue", "mooring"}},
     {"mooring", {}},
 };

@@ -1,0 +1,128 @@
+// The journal of one durable queue: a thread that copies what is published into the log, and says what is on the disk.
+//
+// WHO WRITES WHAT
+//   log (private memory, then files)        this thread alone; segments are prepared by a second one
+//   ctl.log_mark, durable_seq, durable_mark this thread, in this order, after the flush
+//   ctl.settle_epoch, settled_epoch, journal_life   this thread
+//   wake.journal sleepers                   this thread while it has nothing to do; publishers wake it
+//
+// PAIRINGS
+//   ORDERED / PUBLISHED   ring/: a frame is whole when it is found
+//   DURABLE        store durable_seq, durable_mark, release | consumers, producers, waiters: load, acquire
+//   SLEEPING       queue/sleeper.hpp; for waiters the store of the mark is what was published
+//   SETTLE_EPOCH   settle_epoch + 1 seq_cst; scan; flush; store settled_epoch, release | queue/consumer.cpp wait_settled
+//
+// ONE TURN   copy frames from the mark on until the block is full or nothing is there; send the block; copy on into the
+// next one while it is in flight; sync; announce. So one lone message waits for nothing, and under load a flush carries
+// what came meanwhile. R = J: nothing is overwritten before it is announced, so a block that fails is written again
+// from memory (journal/log_writer.hpp).
+//
+// IF THE SUPERVISOR STOPS   as the table in journal/log_writer.hpp; the next one resumes at {log_mark, durable_seq}
+// (queue_recovery.hpp). Killed between log_mark and durable_seq: messages between the two are logged again.
+//
+// TESTED BY  supervisor/queue_journal_test, supervisor/power_cut_test
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "group/settled_scan.hpp"
+#include "journal/disk.hpp"
+#include "journal/log_writer.hpp"
+#include "queue/queue.hpp"
+#include "queue/sleeper.hpp"
+
+namespace mooring {
+
+// Every live group of a queue with what it has settled below `cap`. `lane_end`: SPSC, the place and seq of `cap`.
+journal::LogState log_state_of(const Queue& queue, const LaneCursor& lane_end, u64 cap);
+
+class QueueJournal {
+ public:
+  // `queue` is attached as supervisor, for this object alone. The marks in ctl are the log's.
+  static Result<std::unique_ptr<QueueJournal>> start(std::shared_ptr<Queue> queue, std::unique_ptr<journal::Disk> disk,
+                                                     std::unique_ptr<journal::LogWriter> writer);
+  // Writes what is published, and the acknowledgements, seals the log and ends the threads.
+  ~QueueJournal();
+
+  // Groups came or went: returns when the log says so. kTimeout, kIo, kDiskFull.
+  Status write_groups(u64 timeout_ns);
+
+  struct Counts {
+    journal::LogCounters log;
+    u64 log_bytes = 0;
+  };
+  Counts counts() const;
+  // Why the journal takes nothing more; empty while it does.
+  std::string trouble() const;
+
+ private:
+  using A = HardwareAtomics;
+  struct Group {
+    u32 generation = 0;
+    bool competing = false;
+    Mapping mapping;
+    GroupView view;
+    Settlements written;
+  };
+
+  QueueJournal(std::shared_ptr<Queue> queue, std::unique_ptr<journal::Disk> disk,
+               std::unique_ptr<journal::LogWriter> writer);
+  void run();
+  void prepare_segments();
+  bool turn();
+  // True if the block took something.
+  bool copy_frames();
+  Status append_next(bool* appended);
+  Status append_settlements(bool all, bool* capped);
+  Status append_groups();
+  Status flush();
+  void announce();
+  void settle_asks();
+  void take_trouble(const Error& error);
+  void set_life(layout::JournalLife life);
+  void wake_delivery(u64 count);
+  void rest();
+
+  std::shared_ptr<Queue> queue_;
+  const QueueFiles* files_;
+  std::unique_ptr<journal::Disk> disk_;
+  std::unique_ptr<journal::LogWriter> writer_;
+  bool spsc_;
+  bool delivers_;  // consumers wait for the mark: this thread wakes them
+  OrderView order_;
+  LaneCursor lane_at_;      // SPSC: behind the last frame appended
+  u64 sent_position_ = 0;   // SPSC: the same of the block in flight
+  u64 durable_position_ = 0;
+  u64 group_epoch_ = ~u64{0};
+  std::vector<Group> groups_;
+  u64 settled_ns_ = 0;
+  u64 asks_seen_ = 0;
+  u64 quiet_since_ns_ = 0;
+  bool is_sealed_ = false;
+  bool failed_ = false;
+  bool disk_full_ = false;
+  u64 disk_full_since_ns_ = 0;
+  u64 retired_ns_ = 0;
+
+  std::atomic<bool> stopping_{false};
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  u64 groups_asked_ = 0;    // guarded by mutex_, as the rest
+  u64 groups_written_ = 0;
+  Status groups_status_;
+  bool prepare_asked_ = true;
+  Counts counts_;
+  std::string trouble_;
+
+  std::unique_ptr<std::atomic<bool>> fault_;
+  std::vector<const void*> guarded_;
+  std::thread writer_thread_;
+  std::thread prepare_thread_;
+};
+
+}  // namespace mooring
