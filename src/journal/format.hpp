@@ -55,10 +55,12 @@ struct SegmentHeader {
   u64 first_seq;      // continues_at: J
   u64 predecessor;    // number of the segment that held the block before first_log_pos; 0: none
   u64 prev_check;     // `check` of that block; 0: none
+  // What the predecessor held behind first_log_pos, up to here, was written again: expected there, not a ghost.
+  u64 copied_log_pos;
   u64 flags;
   u64 wall_ns;
   u64 boottime_ns;
-  std::array<u8, 3960> zero;
+  std::array<u8, 3952> zero;
   u64 check;  // XXH3-64 of all bytes before it, seed = fold(uuid) ^ number
 };
 static_assert(sizeof(SegmentHeader) == kSegmentHeaderBytes);
@@ -66,7 +68,7 @@ static_assert(offsetof(SegmentHeader, version) == 8);
 static_assert(offsetof(SegmentHeader, uuid) == 16);
 static_assert(offsetof(SegmentHeader, number) == 48);
 static_assert(offsetof(SegmentHeader, first_log_pos) == 72);
-static_assert(offsetof(SegmentHeader, zero) == 128);
+static_assert(offsetof(SegmentHeader, zero) == 136);
 static_assert(offsetof(SegmentHeader, check) == 4088);
 static_assert(std::is_trivially_copyable_v<SegmentHeader>);
 

@@ -272,7 +272,7 @@ class Scanner {
                                   header.first_log_pos, header.first_seq, 0, 0, header.incarnation, true};
       visitor_.segment(file.name, header);
       if (header.first_log_pos >= end_log_pos) {
-        look_for_ghost(file, end_log_pos);
+        look_for_ghost(file, i);
         scan_.segments.push_back(report);
         continue;
       }
@@ -283,7 +283,7 @@ class Scanner {
       scan_.segments.push_back(report);
       if (end_log_pos == kNoEnd) continue;
       if (at_.log_pos != end_log_pos) explain_hole(file, i, end_log_pos);
-      look_for_ghost(file, end_log_pos);
+      look_for_ghost(file, i);
     }
     scan_.end = at_;
     return {};
@@ -327,9 +327,14 @@ class Scanner {
     return walk_order_.back();
   }
 
-  // Of a segment that was cut at `end_log_pos`: is there a block behind the cut? It does not count; one says so.
-  void look_for_ghost(SegmentFile& file, u64 end_log_pos) {
-    const u64 from = std::max(end_log_pos, file.header.first_log_pos);
+  // Of a segment that was cut: is there a block behind what whoever took over found there? It does not count.
+  void look_for_ghost(SegmentFile& file, std::size_t i) {
+    u64 from = std::max(limits_[i].first, file.header.first_log_pos);
+    for (std::size_t j = i + 1; j < walk_order_.size(); ++j) {
+      from = std::max(from, walk_order_[j]->header.first_log_pos == limits_[i].first
+                                ? walk_order_[j]->header.copied_log_pos
+                                : 0);
+    }
     const u64 offset = kSegmentHeaderBytes + (from - file.header.first_log_pos);
     BlockView view;
     if (block_at(*file.window, offset, scan_.uuid, check_, view) == BlockState::kWhole &&

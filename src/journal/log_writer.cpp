@@ -63,17 +63,16 @@ Result<std::unique_ptr<LogWriter>> LogWriter::start(Disk& disk, LogOptions optio
   auto prepared = writer->pool_.take(std::max(writer->start_.first_segment_bytes, writer->options_.small_segment_bytes),
                                      SegmentUse::kControl);
   if (!prepared) return fail(prepared.error());
-  if (auto begun = writer->begin_segment(std::move(*prepared), writer->durable_, writer->durable_check_,
-                                         writer->last_block_number_);
-      !begun) {
-    return fail(begun.error());
-  }
+  const u64 copied_log_pos = std::max(writer->start_.copied_log_pos, writer->durable_.log_pos);
+  if (auto begun = writer->begin_segment(std::move(*prepared), copied_log_pos); !begun) return fail(begun.error());
   return writer;
 }
 
 // ---- segments ---------------------------------------------------------------------------------------------------
 
-Status LogWriter::begin_segment(PreparedSegment prepared, const LogMark& mark, u64 prev_check, u64 predecessor) {
+// At the durable mark.
+Status LogWriter::begin_segment(PreparedSegment prepared, u64 copied_log_pos) {
+  const LogMark& mark = durable_;
   current_ = {std::move(prepared.file), prepared.number, prepared.bytes, mark.log_pos, prepared.from_reserve};
   const LogTimes now = options_.times();
   header_ = {};
@@ -88,8 +87,9 @@ Status LogWriter::begin_segment(PreparedSegment prepared, const LogMark& mark, u
   header_.segment_bytes = current_.bytes;
   header_.first_log_pos = mark.log_pos;
   header_.first_seq = mark.next_seq;
-  header_.predecessor = predecessor;
-  header_.prev_check = prev_check;
+  header_.predecessor = last_block_number_;
+  header_.prev_check = durable_check_;
+  header_.copied_log_pos = copied_log_pos;
   header_.flags = start_.segment_flags;
   header_.wall_ns = now.wall_ns;
   header_.boottime_ns = now.boottime_ns;
@@ -289,7 +289,7 @@ Status LogWriter::begin_flush() {
     close_current(false);
     PreparedSegment prepared = std::move(*next_);
     next_.reset();
-    in_flight_->sent = begin_segment(std::move(prepared), durable_, durable_check_, last_block_number_);
+    in_flight_->sent = begin_segment(std::move(prepared), durable_.log_pos);
   }
   std::swap(filling_, sending_);
   in_flight_->end = {durable_.log_pos + sending_->block_bytes(), next_seq_};
@@ -351,9 +351,7 @@ Status LogWriter::rescue() {
   }
   next_.reset();
   MOORING_KILL_POINT("journal.poisoned");
-  if (auto begun = begin_segment(std::move(*prepared), durable_, durable_check_, last_block_number_); !begun) {
-    return begun;
-  }
+  if (auto begun = begin_segment(std::move(*prepared), in_flight_->end.log_pos); !begun) return begun;
   send(*sending_);
   return reap_and_sync();
 }

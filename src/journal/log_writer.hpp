@@ -84,6 +84,7 @@ struct LogStart {
   u64 first_seq = 0;  // oldest message there may be
   u64 predecessor = 0;
   u64 prev_check = 0;
+  u64 copied_log_pos = 0;  // end of what is written again behind `mark`
   u64 segment_flags = 0;
   LogState state;
   std::vector<RetainedSegment> retained;
@@ -184,7 +185,7 @@ class LogWriter {
   Status append_control(std::span<const u8> record);
   void open_block();
   u64 room_in_current() const;
-  Status begin_segment(PreparedSegment prepared, const LogMark& mark, u64 prev_check, u64 predecessor);
+  Status begin_segment(PreparedSegment prepared, u64 copied_log_pos);
   Status write_header();
   void close_current(bool poisoned);
   BlockHeader block_header() const;

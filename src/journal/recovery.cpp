@@ -262,6 +262,7 @@ Result<OpenLog> open_log(Disk& disk, const LogOptions& options, LogVisitor& visi
     start.prev_check = scan->proven_check;
     start.predecessor = scan->proven_number;
   }
+  start.copied_log_pos = scan->end.log_pos;
   start.state = scan->state;
   start.index = scan->index;
   std::erase_if(start.index, [&](const IndexEntry& entry) { return entry.log_pos >= start.mark.log_pos; });
