@@ -560,9 +560,7 @@ bool whole_life(const std::string& path) {
   }
 }
 
-// Disabled: on a loaded machine a seat was not free again within the patience (point 48). Not understood yet; see
-// docs/testing.md.
-TEST(SupervisorProcess, DISABLED_KilledAtAnyPointItsSuccessorServesEverything) {
+TEST(SupervisorProcess, KilledAtAnyPointItsSuccessorServesEverything) {
   bool killed = true;
   int point = 0;
   for (point = 1; killed && point < 500; ++point) {
