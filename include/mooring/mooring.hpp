@@ -18,7 +18,10 @@
 
 #include "mooring.h"
 
+// The inline namespace gives these classes symbols of their own: libmooring.a has a mooring::Producer inside that is
+// another class, and a linker that took its destructor for ours would not say so.
 namespace mooring {
+inline namespace cxx_v1 {
 
 // A failed call: its code, and as text the sentence of mooring_error_detail().
 class Failure : public std::runtime_error {
@@ -212,6 +215,7 @@ class Instance {
   detail::Owner<mooring_instance, mooring_instance_close> handle_;
 };
 
+}  // namespace cxx_v1
 }  // namespace mooring
 
 #endif

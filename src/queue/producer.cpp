@@ -57,6 +57,11 @@ Result<std::unique_ptr<Producer>> Producer::open(std::shared_ptr<Instance> insta
     const layout::LaneSlot& slot = q.files().lane_slot(producer->lane_index_);
     producer->order_writer_.emplace(q.order(), producer->lane_, producer->lane_index_,
                                     A::load(slot.reclaim_floor, std::memory_order_acquire));
+    if (producer->order_writer_->inherit(A::load(slot.last_seq, std::memory_order_acquire)) != RingOutcome::kOk) {
+      return fail(Code::kCorrupt, fmt::format("queue {}: the messages in lane {} make no sense; somebody wrote over "
+                                              "them; remove the queue and create it again",
+                                              name, producer->lane_index_));
+    }
   }
   if (Status status = producer->refresh_groups(); !status) return fail(status.error());
   // OPENED: release; a supervisor that finds the grant without this gives it to somebody else at our next hello.

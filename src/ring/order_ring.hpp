@@ -26,9 +26,17 @@
 //   Spin finds that in 273 steps (model/spin/order_ring.pml, -DTWO_WAY). The tail is read again after the cell: that
 //   closes the window of a producer stopped for 2^28 laps.
 //
+// AN HEIR      A lane whose owner is gone may be granted while that owner's messages wait: producers that come, publish
+//   and go would else use up all lanes. The heir reads the frames from the cells, from `reclaim` (below it bytes may be
+//   overwritten, above it none was) to the last seq of the lane, which the grant names. It goes on behind the newest
+//   and treats them all as if it had published them. What the owner before wrote and did not publish is nobody's.
+//
 // IF A PROCESS STOPS          (dead)                                           (only slow)
 //   before ORDERED            bytes in its own lane, invisible; the lane is    nobody notices
 //                             retired after confirmed death
+//   while it inherits         it wrote no frame, and `reclaim` only to a seq   the same
+//                             that the mark has passed: the next heir reads
+//                             the same frames
 //   after ORDERED             the message is there; `tail` may be low: the     the same
 //                             next producer raises it
 //
@@ -116,7 +124,8 @@ class OrderWriter {
  public:
   OrderWriter() = default;
 
-  // `reclaim_floor`: above every seq that earlier owners of the lane published, from the grant. Else a consumer that
+  // `reclaim_floor`: above every seq that earlier owners of the lane published (but for what inherit() takes over), and
+  // at least the first seq of the queue, whose cells name lane 0 from birth; from the grant. Else a consumer that
   // stopped while copying a message of the owner before would take the new owner's bytes for it.
   OrderWriter(OrderView order, LaneView lane, u32 lane_index, u64 reclaim_floor)
       : order_(order), lane_(lane), lane_index_(lane_index) {
@@ -127,6 +136,42 @@ class OrderWriter {
     A::overwrite_fence();  // RECLAIMED: nothing of this owner lands before the floor is visible
     next_ = A::load(order_.head->tail, std::memory_order_acquire);
     message_bytes_max_ = layout::lane_message_bytes_max(lane_.size_bytes);
+  }
+
+  // Takes over the messages of the owners before, so that none is overwritten before the mark has passed it. Before the
+  // first reserve. `last_seq`: of the newest message of the lane, as the supervisor found it after the owner was gone;
+  // 0: there is none.
+  RingOutcome inherit(u64 last_seq) {
+    if (last_seq < reclaim_) return RingOutcome::kOk;
+    const u64 lap_behind = last_seq - std::min(last_seq, order_.mask);
+    bool any = false;
+    // Cells of a later lap, and of other lanes: the mark has passed whatever this lane had there.
+    u64 oldest = last_seq + 1;
+    for (u64 seq = std::max(reclaim_, lap_behind); seq != last_seq + 1; ++seq) {
+      const u64 cell = A::load(order_.cell(seq), std::memory_order_acquire);  // ORDERED
+      if (layout::cell_lane(cell) != lane_index_ || layout::cell_laps_ahead(cell, order_.lap(seq)) != 0) continue;
+      FrameView frame;
+      if (frame_of_cell<A>(lane_, cell, seq, &frame) != RingOutcome::kOk) return RingOutcome::kCorrupt;
+      const u64 offset = layout::cell_offset_bytes(cell);
+      if (!any) {
+        any = true;
+        oldest = seq;
+        cursor_ = lane_.size_bytes + offset;  // a lap on, as nothing is below 0
+        freed_end_ = cursor_;
+      }
+      const u64 start = cursor_ + ((offset - cursor_) & (lane_.size_bytes - 1));
+      const u64 end = start + layout::frame_bytes(frame.len);
+      if (end > freed_end_ + lane_.size_bytes) return RingOutcome::kCorrupt;
+      remember(seq, end);
+      cursor_ = end;
+      next_ = std::max(next_, seq + 1);  // `tail` may lag behind it, and a mark is believed up to here
+    }
+    reclaim_ = oldest;
+    // RECLAIMED: frames below the oldest are not remembered, so nothing else would say that they may be overwritten.
+    A::store(lane_.head->reclaim, reclaim_, std::memory_order_release);
+    A::overwrite_fence();
+    A::kill_point("order.inherited");
+    return RingOutcome::kOk;
   }
 
   // As SpscWriter::reserve. `release_mark()` -> u64 is a seq here.

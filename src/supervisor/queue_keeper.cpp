@@ -345,16 +345,22 @@ Result<LaneGrant> QueueKeeper::open_producer(const ProcessIdentity& owner) {
     if (layout::slot_life(slot.slot) != layout::SlotLife::kFree) continue;
     if (found == constants().lanes_max || (slot.made != 0 && files_->lane_slot(found).made == 0)) found = index;
   }
+  const bool inherits = found == constants().lanes_max && !queue_->is_spsc();
+  if (inherits) found = lane_to_inherit();
   if (found == constants().lanes_max) {
     if (queue_->is_spsc()) {
-      return fail(Code::kNoSeat, fmt::format("queue {} is spsc and has its producer: {}", name_,
-                                             holder_text(files_->lane_slot(0).pid)));
+      return fail(Code::kNoSeat, fmt::format("queue {} is spsc and has its producer: {}; close that one, or use an mpmc "
+                                             "queue",
+                                             name_, holder_text(files_->lane_slot(0).pid)));
     }
-    return fail(Code::kNoSeat, fmt::format("queue {} has all its {} producers; close one, or create the queue with a "
-                                           "larger producers_max",
-                                           name_, constants().lanes_max));
+    return fail(Code::kNoSeat, fmt::format("queue {} has all its {} producers open; close one (`mooring info {}` counts "
+                                           "them), or create the queue anew with a larger producers_max",
+                                           name_, constants().lanes_max, name_));
   }
   layout::LaneSlot& slot = files_->lane_slot(found);
+  if (!inherits) slot.last_seq = 0;  // else the new owner goes on behind it (order_ring.hpp, an heir)
+  // The cells of a new queue name lane 0, for seqs before the first: those are nobody's messages.
+  slot.reclaim_floor = std::max(slot.reclaim_floor, constants().first_seq);
   if (slot.made == 0) {
     if (Status status = make_lane_file(*files_, found); !status) return fail(status.error());
     MOORING_KILL_POINT("keeper.lane_made");
@@ -391,23 +397,61 @@ void QueueKeeper::retire_lane(u32 index) {
     set_slot(slot.slot, generation, layout::SlotLife::kFree);  // the next producer walks to where this one ended
     return;
   }
-  slot.last_seq = last_seq_of_lane(index);
+  u64 newest = 0;
+  slot.last_seq = last_seq_of_lane(index, &newest);
+  // Frames that no cell names any more are a lap behind the newest message at least, and the mark has passed them. A
+  // reader that stopped while copying one must not take the next owner's bytes for it.
+  const u64 cells = queue_->order().count();
+  if (newest >= cells) slot.reclaim_floor = std::max(slot.reclaim_floor, newest - cells + 1);
   MOORING_KILL_POINT("keeper.lane_last_seq");
   set_slot(slot.slot, generation, layout::SlotLife::kLeaving);
   MOORING_KILL_POINT("keeper.lane_leaving");
 }
 
-// One scan of the order ring; 0 if no cell names the lane.
-u64 QueueKeeper::last_seq_of_lane(u32 index) const {
+// The lane of those that are leaving with the most room, as far as the places of its oldest and newest message tell;
+// lanes_max if there is none. One scan of the order ring for all of them.
+u32 QueueKeeper::lane_to_inherit() {
+  const OrderView order = queue_->order();
+  const u64 mark = release_mark_now();
+  const u64 tail_lap = order.lap(A::load(order.head->tail, std::memory_order_acquire));
+  std::vector<u64> oldest(constants().lanes_max, ~u64{0});
+  for (u64 place = 0; place < order.count(); ++place) {
+    const u64 cell = A::load(order.cells[place], std::memory_order_acquire);
+    const u32 index = layout::cell_lane(cell);
+    const u64 seq = layout::extend(layout::cell_lap(cell), layout::kCellLapBits, tail_lap) * order.count() + place;
+    if (index < oldest.size() && seq >= mark) oldest[index] = std::min(oldest[index], seq);
+  }
+  u32 best = constants().lanes_max;
+  u64 best_bytes = 0;
+  for (u32 index = 0; index < constants().lanes_max; ++index) {
+    const layout::LaneSlot& slot = files_->lane_slot(index);
+    if (layout::slot_life(slot.slot) != layout::SlotLife::kLeaving) continue;
+    u64 bytes = 0;
+    if (oldest[index] <= slot.last_seq) {
+      const u64 first = A::load(order.cell(oldest[index]), std::memory_order_relaxed);
+      const u64 last = A::load(order.cell(slot.last_seq), std::memory_order_relaxed);
+      bytes = (layout::cell_offset_bytes(last) - layout::cell_offset_bytes(first)) & (constants().lane_bytes - 1);
+    }
+    if (best == constants().lanes_max || bytes < best_bytes) {
+      best = index;
+      best_bytes = bytes;
+    }
+  }
+  return best;
+}
+
+// One scan of the order ring; 0 if no cell names the lane. `newest`: of all lanes.
+u64 QueueKeeper::last_seq_of_lane(u32 index, u64* newest) const {
   const OrderView order = queue_->order();
   const u64 tail_lap = order.lap(A::load(order.head->tail, std::memory_order_acquire));
   u64 last = 0;
   for (u64 place = 0; place < order.count(); ++place) {
     const u64 cell = A::load(order.cells[place], std::memory_order_acquire);
-    if (layout::cell_lane(cell) != index) continue;
     const u64 lap = layout::extend(layout::cell_lap(cell), layout::kCellLapBits, tail_lap);
     if (lap > tail_lap + 1) continue;  // garbage: nothing can be two laps ahead of a tail that lags by 16
-    last = std::max(last, lap * order.count() + place);
+    const u64 seq = lap * order.count() + place;
+    *newest = std::max(*newest, seq);
+    if (layout::cell_lane(cell) == index) last = std::max(last, seq);
   }
   return last;
 }

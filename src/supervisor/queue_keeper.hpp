@@ -8,6 +8,7 @@
 //                       slot LIVE, reply not sent       the owner's next hello says it holds no such thing: freed
 //   owner died          some leases given back          all of it again: READY words stay READY
 //                       slot FREE                       done
+//   lane is inherited   as a grant; last_seq stays      still LEAVING, or LIVE with its heir: what was granted
 //   lane leaves         slot LEAVING                    looks for its last seq again, frees when R passed it
 //   group is born       slot ENTERING                   finishes the birth: start = max(tail, every base)
 //   group is removed    slot LEAVING                    frees its seats and the slot
@@ -113,7 +114,8 @@ class QueueKeeper {
   void finish_removal(u32 index);
   void free_seat(u32 index);
   void retire_lane(u32 index);
-  u64 last_seq_of_lane(u32 lane) const;
+  u32 lane_to_inherit();
+  u64 last_seq_of_lane(u32 lane, u64* newest) const;
   std::optional<u64> tail_now(LaneCursor* lane_tail);
   u64 release_mark_now();
   void free_left_lanes();

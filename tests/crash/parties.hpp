@@ -261,6 +261,19 @@ class Parties {
       owes_give_back_[c] = false;
     }
   }
+  // A new process on the lane of one that is gone, while messages of that one may wait there.
+  void inherit(u32 p) {
+    if (spsc()) {
+      make_producer(p, memory_->first_seq());
+      return;
+    }
+    u64 last_seq = 0;
+    for (u64 seq = tail(); seq-- > std::max(memory_->first_seq(), tail() - memory_->order.count()) && last_seq == 0;) {
+      if (layout::cell_lane(memory_->order.cell(seq)) == p) last_seq = seq;
+    }
+    make_producer(p, memory_->first_seq());
+    if (writers_[p].inherit(last_seq) != RingOutcome::kOk) trouble_ = "the lane cannot be inherited";
+  }
   // A new process on the lane or in the seat of one that is gone.
   void replace(Role role, u32 who) {
     if (role == Role::kProducer) make_producer(who, spsc() ? memory_->first_seq() : tail());
@@ -347,13 +360,11 @@ class Parties {
     for (u32 c = 0; c < consumers(); ++c) {
       if (!consumer_lives_[c]) make_consumer(c);
     }
-    if (spsc() && !producer_lives_[0]) make_producer(0, memory_->first_seq());
-    if (trouble_ != nullptr) return trouble_;
-    run(0, true);
-    // A lane is free for a new owner once the mark has passed its last message.
+    // At once, while messages of the dead wait. (One that waits until the lane is free: "predecessor dead".)
     for (u32 p = 0; p < producers(); ++p) {
-      if (!producer_lives_[p]) make_producer(p, tail());
+      if (!producer_lives_[p]) inherit(p);
     }
+    if (trouble_ != nullptr) return trouble_;
     const u64 laps = 3 * std::max<u64>(spsc() ? 8 : memory_->shape().cells, memory_->shape().words);
     if (!run(laps, true)) return "the survivors stand still";
     if (history_.is_full()) return "more was done than the history can hold";

@@ -39,6 +39,15 @@ struct Scenarios {
     parties.expect((parties.tail() & mask) == mask, "the last word is not reached");
   }
 
+  // The owner of lane 0 is gone; two messages wait there, one is being read, one was never published.
+  static void messages_of_the_dead(P& p) {
+    p.publish(0, 3);
+    p.publish(1, 1);
+    p.take(0);
+    p.append_only(0, 1);
+    p.bury(Role::kProducer, 0);
+  }
+
   static std::vector<Named> producer_states(Delivery delivery) {
     const bool spsc = delivery == Delivery::kSpsc;
     std::vector<Named> states = {
@@ -82,6 +91,10 @@ struct Scenarios {
                         }});
     } else {
       states.push_back({"lane full", [](P& p) { p.fill(0); }});
+      states.push_back({"predecessor dead, unread", [](P& p) {
+                          messages_of_the_dead(p);
+                          p.inherit(0);
+                        }});
       states.push_back({"last cell", to_the_last_word});
       states.push_back({"contended", [](P& p) {
                           p.publish(1, 2);
@@ -129,6 +142,12 @@ struct Scenarios {
                       .role = Role::kProducer,
                       .prepare = [](P& p) { p.publish(0, 3); },
                       .operate = [](P& p) { p.settle_tail(0); }});
+      list.push_back({.operation = "inherit",
+                      .state = "unread",
+                      .delivery = delivery,
+                      .role = Role::kProducer,
+                      .prepare = messages_of_the_dead,
+                      .operate = [](P& p) { p.inherit(0); }});
     }
     return list;
   }

@@ -473,6 +473,139 @@ TEST(LaneReuse, NewOwnerStartsAboveEverySeqOfTheOwnerBefore) {
   EXPECT_EQ(memory.lane().head->reclaim, last + 1);
 }
 
+// --- Heirs -----------------------------------------------------------------------------------------------------------
+
+// The owner before is gone and its messages wait: a writer that goes on behind them.
+Producer<> heir_of(const QueueMemory& memory, u64 last_seq, u64 number, u64 floor = 0) {
+  Producer heir(memory, 0, std::max(floor, memory.first_seq()));
+  EXPECT_EQ(heir.writer.inherit(last_seq), RingOutcome::kOk);
+  heir.number = number;
+  return heir;
+}
+
+TEST(Heir, GoesOnBehindTheMessagesThatWaitAndOverwritesNone) {
+  // Each owner fills part of a small lane and goes; some leave a frame behind that they never published.
+  for (const u64 lane_bytes : {u64{256}, u64{1024}, u64{4096}}) {
+    QueueMemory memory(ring_shape(64, 2, lane_bytes));
+    Producer other(memory, 1);
+    Walker walker(memory);
+    Random random(lane_bytes);
+    u64 last_seq = 0;
+    u64 number = 0;
+    u64 full = 0;
+    u64 inherited = 0;
+    for (int owner = 0; owner < 4000; ++owner) {
+      Producer heir = heir_of(memory, last_seq, number);
+      inherited += last_seq >= walker.seq ? 1U : 0U;
+      for (u64 n = random.below(4); n != 0; --n) {
+        if (heir.send(random.below(lane_bytes / 8)) == RingOutcome::kOk) {
+          last_seq = heir.last_seq;
+          number = heir.number;
+        } else {
+          ++full;
+          heir.writer.forget_pending();
+          heir.number = number;
+        }
+      }
+      if (random.one_in(4)) (void)heir.append(random.below(lane_bytes / 8));
+      if (random.one_in(4)) (void)other.send(8);
+      if (other.writer.pending_count() != 0) {
+        other.number -= other.writer.pending_count();
+        other.writer.forget_pending();
+      }
+      for (u64 n = random.below(4); n != 0; --n) {
+        if (walker.next()) walker.free_all();
+      }
+    }
+    walker.read_all();
+    EXPECT_EQ(walker.numbers[0], number) << "each of them once, in order";
+    EXPECT_GT(full, 50U);
+    EXPECT_GT(inherited, 1000U);
+  }
+}
+
+TEST(Heir, OfAFullLaneWaitsForTheMessagesOfTheOwnerBefore) {
+  QueueMemory memory(ring_shape(64, 1, 256));
+  Producer before(memory, 0);
+  for (int i = 0; i < 8; ++i) ASSERT_EQ(before.send(24), RingOutcome::kOk);  // exactly full
+  Producer heir = heir_of(memory, before.last_seq, before.number);
+  EXPECT_EQ(heir.append(0), RingOutcome::kFull);
+  EXPECT_TRUE(still_there<A>(memory.lane(), memory.first_seq()));
+  Walker walker(memory);
+  ASSERT_TRUE(walker.next());
+  walker.free_all();
+  ASSERT_EQ(heir.send(24), RingOutcome::kOk) << "the room of one, before the others are read";
+  EXPECT_EQ(heir.append(0), RingOutcome::kFull);
+  EXPECT_EQ(walker.read_all(), 8U);
+}
+
+TEST(Heir, OfMessagesThatWereReadUsesTheirRoom) {
+  QueueMemory memory(ring_shape(64, 1, 256));
+  Producer before(memory, 0);
+  for (int i = 0; i < 5; ++i) ASSERT_EQ(before.send(24), RingOutcome::kOk);
+  Walker walker(memory);
+  walker.read_all();
+  walker.free_all();
+  Producer heir = heir_of(memory, before.last_seq, before.number);
+  ASSERT_EQ(heir.send(layout::lane_message_bytes_max(256)), RingOutcome::kOk);
+  // It wrapped over the first four. Who copies one of those is told, and who copies the fifth need not be.
+  EXPECT_FALSE(still_there<A>(memory.lane(), memory.first_seq() + 3));
+  EXPECT_TRUE(still_there<A>(memory.lane(), before.last_seq));
+  EXPECT_EQ(walker.read_all(), 1U);
+}
+
+TEST(Heir, TellsReadersOfFramesWhoseCellsAreTakenAlready) {
+  QueueMemory memory(ring_shape(4, 2, 1024));
+  Producer before(memory, 0);
+  ASSERT_EQ(before.send(), RingOutcome::kOk);
+  Producer other(memory, 1);
+  Walker walker(memory);
+  for (int i = 0; i < 9; ++i) {
+    ASSERT_TRUE(walker.next());
+    walker.free_all();
+    ASSERT_EQ(other.send(), RingOutcome::kOk);
+  }
+  Producer heir = heir_of(memory, before.last_seq, 1);
+  EXPECT_FALSE(still_there<A>(memory.lane(), before.last_seq));
+  ASSERT_EQ(heir.send(), RingOutcome::kOk);
+  EXPECT_EQ(walker.read_all(), 2U);
+}
+
+TEST(Heir, KilledAnywhereLeavesTheSameToTheNext) {
+  QueueMemory memory(ring_shape(16, 1, 256));
+  Producer before(memory, 0);
+  for (int i = 0; i < 4; ++i) ASSERT_EQ(before.send(24), RingOutcome::kOk);
+  for (int owner = 0; owner < 3; ++owner) {  // each of them reads it all again, and does nothing more
+    Producer heir = heir_of(memory, before.last_seq, before.number);
+    (void)heir.append(24);
+  }
+  Producer last = heir_of(memory, before.last_seq, before.number);
+  ASSERT_EQ(last.send(24), RingOutcome::kOk);
+  Walker walker(memory);
+  EXPECT_EQ(walker.read_all(), 5U);
+}
+
+TEST(Heir, RefusesALaneThatMakesNoSense) {
+  QueueMemory memory(ring_shape(16, 1, 256));
+  Producer before(memory, 0);
+  for (int i = 0; i < 4; ++i) ASSERT_EQ(before.send(24), RingOutcome::kOk);
+  const u64 first = memory.first_seq();
+  for (const u64 offset : {u64{256}, layout::kLaneBytesMax - 8}) {
+    const std::vector<u8> image = memory.snapshot();
+    memory.order.cell(first + 1) = layout::make_cell(memory.order.lap(first), 0, offset);
+    Producer heir(memory, 0, first);
+    EXPECT_EQ(heir.writer.inherit(before.last_seq), RingOutcome::kCorrupt);
+    memory.restore(image);
+  }
+  memory.order.cell(first + 2) = memory.order.cell(first + 1);  // two messages in one place
+  Producer heir(memory, 0, first);
+  EXPECT_EQ(heir.writer.inherit(before.last_seq), RingOutcome::kCorrupt);
+  for (const u64 last_seq : {~u64{0}, ~u64{0} - 3, u64{1} << 40}) {
+    Producer lost(memory, 0, first);
+    EXPECT_EQ(lost.writer.inherit(last_seq), RingOutcome::kOk) << "no such messages";
+  }
+}
+
 // --- Bytes that make no sense ----------------------------------------------------------------------------------------
 
 TEST(CorruptOrderRing, CellsGiveAnAnswerAndNoHang) {
