@@ -127,16 +127,18 @@ Status DurableQueues::create(const DurableQueue& queue) const {
   return sync_directory(directory_);
 }
 
-Status DurableQueues::remove(const std::string& queue) const {
+Result<bool> DurableQueues::remove(const std::string& queue) const {
   const std::string name = queue_directory_name(queue);
   const std::string old_name = ".old-" + name;
-  if (Status removed = remove_tree(directory_, old_name); !removed) return removed;
+  if (Status removed = remove_tree(directory_, old_name); !removed) return fail(removed.error());
   if (Status renamed = rename_in(directory_, name, old_name); !renamed) {
-    return renamed.error().code == Code::kNoSuchQueue ? Status{} : renamed;
+    if (renamed.error().code == Code::kNoSuchQueue) return false;
+    return fail(renamed.error());
   }
-  if (Status synced = sync_directory(directory_); !synced) return synced;
+  if (Status synced = sync_directory(directory_); !synced) return fail(synced.error());
   MOORING_KILL_POINT("durable.old");
-  return remove_tree(directory_, old_name);
+  if (Status removed = remove_tree(directory_, old_name); !removed) return fail(removed.error());
+  return true;
 }
 
 bool DurableQueues::outlives_power() const {

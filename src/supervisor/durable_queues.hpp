@@ -40,7 +40,8 @@ class DurableQueues {
   Result<std::vector<std::string>> adopt();
   Result<DurableQueue> read(const std::string& queue) const;
   Status create(const DurableQueue& queue) const;
-  Status remove(const std::string& queue) const;
+  // False: there was none.
+  Result<bool> remove(const std::string& queue) const;
   // False where a power cut takes the "disk" with it (tmpfs, ramfs).
   bool outlives_power() const;
 

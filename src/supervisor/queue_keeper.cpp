@@ -22,6 +22,7 @@ constexpr u64 kRestMostNs = kNsPerSecond;
 constexpr u32 kStragglerLooks = 2;       // unchanged for two ticks (core.md A16)
 constexpr u32 kStragglersPerLook = 512;  // bounds one look; the next is a tick away
 constexpr u32 kQuotaMost = 1024;
+constexpr u64 kJournalWaitNs = 4 * kNsPerSecond;  // below a client's default request_timeout_ns
 
 Result<u64> file_inode(const File& directory, const std::string& name) {
   struct stat info {};
@@ -242,6 +243,10 @@ Result<bool> QueueKeeper::create_group(const std::string& name, layout::GroupMod
     A::add(files_->state().group_epoch, u64{1}, std::memory_order_acq_rel);
     MOORING_KILL_POINT("keeper.group_epoch");
     if (Status status = finish_birth(index); !status) return fail(status.error());
+    if (journal_ != nullptr) {
+      // A power cut must not take back what is said to be there.
+      if (Status written = journal_->write_groups(kJournalWaitNs); !written) return fail(written.error());
+    }
     return true;
   }
   return fail(Code::kNoSeat, fmt::format("queue {} has all its {} groups; remove one, or create the queue with a "
@@ -285,6 +290,15 @@ Status QueueKeeper::finish_birth(u32 index) {
   return {};
 }
 
+Status QueueKeeper::start_journal(std::unique_ptr<journal::Disk> disk, std::unique_ptr<journal::LogWriter> writer,
+                                  std::shared_ptr<Queue> queue) {
+  Result<std::unique_ptr<QueueJournal>> started =
+      QueueJournal::start(std::move(queue), std::move(disk), std::move(writer));
+  if (!started) return fail(started.error());
+  journal_ = std::move(*started);
+  return journal_->write_groups(kJournalWaitNs);
+}
+
 Status QueueKeeper::remove_group(const std::string& name) {
   const auto index = find_group(name);
   if (!index.has_value()) return fail(Code::kNoSuchQueue, fmt::format("queue {} has no group {}", name_, name));
@@ -312,7 +326,7 @@ Status QueueKeeper::remove_group(const std::string& name) {
   set_slot(slot.slot, layout::slot_generation(slot.slot), layout::SlotLife::kLeaving);
   MOORING_KILL_POINT("keeper.group_leaving");
   finish_removal(*index);
-  return {};
+  return journal_ == nullptr ? Status{} : journal_->write_groups(kJournalWaitNs);
 }
 
 void QueueKeeper::finish_removal(u32 index) {
@@ -466,6 +480,8 @@ u64 QueueKeeper::release_mark_now() {
     mark = std::min(mark, is_competing(index) ? effective_base<A>(known->view)
                                               : A::load(known->view.head->base, std::memory_order_acquire));
   }
+  // What the journal has not got is needed, too: R = J.
+  if (queue_->is_durable()) mark = std::min(mark, A::load(files_->state().durable_mark, std::memory_order_acquire));
   return any ? mark : 0;
 }
 

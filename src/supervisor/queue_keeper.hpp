@@ -30,6 +30,7 @@
 #include "queue/queue.hpp"
 #include "segment/queue_files.hpp"
 #include "supervisor/park_store.hpp"
+#include "supervisor/queue_journal.hpp"
 
 namespace mooring {
 
@@ -75,6 +76,12 @@ class QueueKeeper {
   void set_fence_mode();
   // The queue is gone: handles that are open say CLOSED.
   void mark_removed();
+
+  // Durable queues, after adopt(): from here on what is published goes into the log.
+  Status start_journal(std::unique_ptr<journal::Disk> disk, std::unique_ptr<journal::LogWriter> writer,
+                       std::shared_ptr<Queue> queue);
+  const QueueJournal* journal() const { return journal_.get(); }
+  void stop_journal() { journal_.reset(); }
 
   // Looks around; returns how long to rest (ns) until the next look. `bell`: somebody asked for one.
   u64 tick(u64 now_ns, bool bell);
@@ -144,6 +151,7 @@ class QueueKeeper {
   u64 rest_ns_ = 0;
   u64 fingerprint_ = 0;
   u64 next_look_ns_ = 0;
+  std::unique_ptr<QueueJournal> journal_;  // ends first
 };
 
 }  // namespace mooring

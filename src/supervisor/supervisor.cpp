@@ -14,6 +14,7 @@
 #include "platform/fault_guard.hpp"
 #include "platform/futex.hpp"
 #include "segment/names.hpp"
+#include "supervisor/durable_opening.hpp"
 
 namespace mooring {
 namespace {
@@ -155,33 +156,88 @@ Status Supervisor::adopt_queues() {
 
   Result<std::vector<std::string>> names = list_queues(shared_directory_);
   if (!names) return fail(names.error());
+  if (Status status = open_durable_queues(/*create=*/false); !status) return status;
+  std::set<std::string> durable;
+  if (durable_.has_value()) {
+    Result<std::vector<std::string>> on_disk = durable_->adopt();
+    if (!on_disk) return fail(on_disk.error());
+    durable.insert(on_disk->begin(), on_disk->end());
+  }
   for (const std::string& name : *names) {
-    Result<std::unique_ptr<QueueKeeper>> keeper =
-        QueueKeeper::open(shared_directory_, paths_.owner, name, incarnation_);
-    if (!keeper) {
-      // One bad queue does not keep the others from being served; its files stay for a look.
-      spdlog::error("queue {} cannot be served: {}", name, keeper.error().text);
-      continue;
-    }
-    std::vector<ProcessIdentity> owners;
-    if (Status status = (*keeper)->adopt(&owners); !status) {
-      spdlog::error("queue {} cannot be served: {}", name, status.error().text);
-      continue;
-    }
-    queues_[name] = std::move(*keeper);
-    for (const ProcessIdentity& owner : owners) {
-      // Gone (or its number is another's now): dead, as certain as a pidfd.
-      if (Status status = watch(owner); status) {
-        watched_[key(owner)].lost_socket = true;  // it may have called exec while nobody looked
-      } else if (status.error().code == Code::kClosed) {
-        queues_[name]->owner_died(owner);
-      } else {
-        spdlog::error("queue {}: pid {} cannot be watched, and keeps what it holds: {}", name, owner.pid,
-                      status.error().text);
-      }
-    }
+    if (!durable.contains(name)) adopt_queue(name, /*durable=*/false);
+  }
+  for (const std::string& name : durable) adopt_queue(name, /*durable=*/true);
+  return {};
+}
+
+// A data directory that is not there yet holds no queues.
+Status Supervisor::open_durable_queues(bool create) {
+  if (durable_.has_value()) return {};
+  Result<DurableQueues> opened = DurableQueues::open(paths_.data_directory, create);
+  if (!opened && !create && opened.error().code == Code::kNoSuchQueue) return {};
+  if (!opened) return fail(opened.error());
+  durable_ = std::move(*opened);
+  if (!durable_->outlives_power()) {
+    spdlog::warn("{} lies in memory: durable queues there survive processes, not a power cut; name a place on a disk "
+                 "with MOORING_DATA",
+                 paths_.data_directory);
   }
   return {};
+}
+
+Result<std::unique_ptr<QueueKeeper>> Supervisor::open_queue(const std::string& name, bool durable,
+                                                            std::vector<ProcessIdentity>* owners) {
+  if (!durable) {
+    Result<std::unique_ptr<QueueKeeper>> keeper =
+        QueueKeeper::open(shared_directory_, paths_.owner, name, incarnation_);
+    if (!keeper) return fail(keeper.error());
+    if (Status status = (*keeper)->adopt(owners); !status) return fail(status.error());
+    return keeper;
+  }
+  Result<DurableOpening> opening = open_durable(shared_directory_, paths_.owner, *durable_, name, incarnation_);
+  if (!opening) return fail(opening.error());
+  if (Status status = opening->keeper->adopt(owners); !status) return fail(status.error());
+  if (opening->writer == nullptr) {
+    spdlog::error("queue {}: its log cannot go on: {}; what it holds can be received, nothing is published", name,
+                  opening->trouble);
+    return std::move(opening->keeper);
+  }
+  Result<std::shared_ptr<Queue>> queue = Queue::attach(shared_directory_, paths_.owner, name, /*as_supervisor=*/true);
+  if (!queue) return fail(queue.error());
+  if (Status status = opening->keeper->start_journal(std::move(opening->disk), std::move(opening->writer),
+                                                     std::move(*queue));
+      !status) {
+    return fail(status.error());
+  }
+  return std::move(opening->keeper);
+}
+
+void Supervisor::adopt_queue(const std::string& name, bool durable) {
+  std::vector<ProcessIdentity> owners;
+  Result<std::unique_ptr<QueueKeeper>> keeper = open_queue(name, durable, &owners);
+  if (!keeper) {
+    // One bad queue does not keep the others from being served; its files stay for a look.
+    spdlog::error("queue {} cannot be served: {}", name, keeper.error().text);
+    return;
+  }
+  if (!durable && (*keeper)->constants().durability == layout::Durability::kDurable) {
+    spdlog::warn("queue {}: its log is not in {}: a removal was cut short, or MOORING_DATA was another; the shared "
+                 "memory stays until the queue is removed",
+                 name, paths_.data_directory);
+    return;
+  }
+  queues_[name] = std::move(*keeper);
+  for (const ProcessIdentity& owner : owners) {
+    // Gone (or its number is another's now): dead, as certain as a pidfd.
+    if (Status status = watch(owner); status) {
+      watched_[key(owner)].lost_socket = true;  // it may have called exec while nobody looked
+    } else if (status.error().code == Code::kClosed) {
+      queues_[name]->owner_died(owner);
+    } else {
+      spdlog::error("queue {}: pid {} cannot be watched, and keeps what it holds: {}", name, owner.pid,
+                    status.error().text);
+    }
+  }
 }
 
 void Supervisor::listen_to_bell() {
@@ -592,6 +648,13 @@ Result<Json> Supervisor::create_queue_request(const Client& client, const Json& 
       return differs("overflow", have.overflow == layout::Overflow::kBlock ? "block" : "reject",
                      plan->overflow == layout::Overflow::kBlock ? "block" : "reject");
     }
+    const auto durability = [](const layout::QueueConstants& of) {
+      if (of.durability == layout::Durability::kVolatile) return "volatile";
+      return of.deliver == layout::Deliver::kEarly ? "durable (deliver early)" : "durable (deliver durable)";
+    };
+    if (have.durability != plan->durability || have.deliver != plan->deliver) {
+      return differs("durability", durability(have), durability(*plan));
+    }
     if (have.words != plan->words) return differs("capacity", have.words, plan->words);
     if (have.lane_bytes != plan->lane_bytes) return differs("lane_bytes", have.lane_bytes, plan->lane_bytes);
     if (have.max_message_bytes != plan->max_message_bytes) {
@@ -605,24 +668,37 @@ Result<Json> Supervisor::create_queue_request(const Client& client, const Json& 
     reply["created"] = false;
     return reply;
   }
-  if (Status status = create_queue(shared_directory_, *plan, options->group_id); !status) return fail(status.error());
+  const bool durable = plan->durability == layout::Durability::kDurable;
+  if (durable) {
+    // The log first: what it says becomes the shared memory.
+    if (Status status = make_durable(*name, *options); !status) return fail(status.error());
+  } else if (Status status = create_queue(shared_directory_, *plan, options->group_id); !status) {
+    return fail(status.error());
+  }
   MOORING_KILL_POINT("supervisor.queue_created");
-  Result<std::unique_ptr<QueueKeeper>> keeper = QueueKeeper::open(shared_directory_, paths_.owner, *name, incarnation_);
-  Status ready = keeper ? Status{} : Status(fail(keeper.error()));
-  if (ready) {
-    if (fence_mode_) (*keeper)->set_fence_mode();
-    const auto mode =
-        plan->kind == layout::QueueKind::kSpsc ? layout::GroupMode::kExclusive : layout::GroupMode::kCompeting;
-    Result<bool> group = (*keeper)->create_group("default", mode);
-    if (!group) ready = fail(group.error());
-  }
-  if (!ready) {
+  std::vector<ProcessIdentity> owners;
+  Result<std::unique_ptr<QueueKeeper>> keeper = open_queue(*name, durable, &owners);  // makes the group "default"
+  if (!keeper) {
     (void)remove_queue(shared_directory_, *name);
-    return fail(ready.error());
+    if (durable) (void)durable_->remove(*name);
+    return fail(keeper.error());
   }
+  if (fence_mode_) (*keeper)->set_fence_mode();
   queues_[*name] = std::move(*keeper);
   reply["created"] = true;
   return reply;
+}
+
+Status Supervisor::make_durable(const std::string& name, const QueueOptions& options) {
+  if (Status status = open_durable_queues(/*create=*/true); !status) return status;
+  if (Queue::attach(shared_directory_, paths_.owner, name, /*as_supervisor=*/true)) {
+    return fail(Code::kExists, fmt::format("shared memory of a queue {} is left over in {}; remove it first (`mooring "
+                                           "rm {}`)",
+                                           name, paths_.shared_directory, name));
+  }
+  Result<std::array<u8, 16>> uuid = random_uuid();
+  if (!uuid) return fail(uuid.error());
+  return durable_->create({name, *uuid, options});
 }
 
 Result<Json> Supervisor::remove_queue_request(const Client& client, const Json& request) {
@@ -634,8 +710,18 @@ Result<Json> Supervisor::remove_queue_request(const Client& client, const Json& 
     found->second->mark_removed();
     queues_.erase(found);
   }
+  // The log first: without it a durable queue is none, whatever a crash leaves of the memory.
+  bool had_log = false;
+  if (durable_.has_value()) {
+    Result<bool> removed = durable_->remove(*name);
+    if (!removed) return fail(removed.error());
+    had_log = *removed;
+  }
   // Also one that cannot be served (damaged files): removing it is the way out.
-  if (Status status = remove_queue(shared_directory_, *name); !status) return fail(status.error());
+  if (Status status = remove_queue(shared_directory_, *name);
+      !status && !(had_log && status.error().code == Code::kNoSuchQueue)) {
+    return fail(status.error());
+  }
   return reply_ok();
 }
 

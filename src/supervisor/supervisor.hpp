@@ -26,6 +26,7 @@
 #include "platform/process.hpp"
 #include "queue/control_protocol.hpp"
 #include "segment/instance_paths.hpp"
+#include "supervisor/durable_queues.hpp"
 #include "supervisor/queue_keeper.hpp"
 
 namespace mooring {
@@ -69,6 +70,12 @@ class Supervisor {
   explicit Supervisor(EventLoop loop) : loop_(std::move(loop)) {}
   Status take_lock();
   Status adopt_queues();
+  void adopt_queue(const std::string& name, bool durable);
+  // The queue as a keeper, with its journal running where it has one; its processes are not watched yet.
+  Result<std::unique_ptr<QueueKeeper>> open_queue(const std::string& name, bool durable,
+                                                  std::vector<ProcessIdentity>* owners);
+  Status open_durable_queues(bool create);
+  Status make_durable(const std::string& name, const QueueOptions& options);
   void listen_to_bell();
   void accept_clients();
   void serve(int fd);
@@ -97,6 +104,7 @@ class Supervisor {
   InstancePaths paths_;
   File directory_;  // holds the lock for as long as we live
   File shared_directory_;
+  std::optional<DurableQueues> durable_;  // once there is or was a durable queue
   Mapping bell_;
   File bell_event_;
   std::thread bell_thread_;

@@ -11,6 +11,7 @@ struct Create {
   std::string queue;
   std::string kind = "mpmc";
   std::string durability = "volatile";
+  std::string deliver = "durable";
   std::string overflow = "block";
   std::uint64_t capacity = 0;
   std::string max_message = "0";
@@ -25,15 +26,12 @@ struct Create {
 };
 
 int run(const Create& create, const Context& context) {
-  if (create.durability == "durable") {
-    throw Failure(MOORING_ERR_BAD_ARGUMENT,
-                  "durability durable: this version keeps queues in shared memory only (volatile); they survive the "
-                  "death of any process, not a reboot");
-  }
   mooring_queue_options options;
   mooring_queue_options_init(&options, sizeof options);
   options.kind = create.kind == "spsc" ? MOORING_KIND_SPSC : MOORING_KIND_MPMC;
   options.overflow = create.overflow == "reject" ? MOORING_OVERFLOW_REJECT : MOORING_OVERFLOW_BLOCK;
+  options.durability = create.durability == "durable" ? MOORING_DURABLE : MOORING_VOLATILE;
+  options.deliver = create.deliver == "early" ? MOORING_DELIVER_EARLY : MOORING_DELIVER_DURABLE;
   options.capacity = create.capacity;
   options.max_message_bytes = parse_size(create.max_message);
   options.lane_bytes = parse_size(create.lane);
@@ -62,9 +60,12 @@ int run(const Create& create, const Context& context) {
     instance.create_group(create.queue, group, exclusive ? MOORING_MODE_EXCLUSIVE : MOORING_MODE_COMPETING);
   }
   if (context.json) {
-    print_json({{"queue", create.queue}, {"kind", create.kind}, {"groups", create.groups}});
+    print_json({{"queue", create.queue},
+                {"kind", create.kind},
+                {"durability", create.durability},
+                {"groups", create.groups}});
   } else {
-    fmt::print("queue {} is there ({})\n", create.queue, create.kind);
+    fmt::print("queue {} is there ({}, {})\n", create.queue, create.kind, create.durability);
     for (const std::string& group : create.groups) {
       fmt::print("group {} is there ({})\n", group, exclusive ? "exclusive" : "competing");
     }
@@ -84,8 +85,13 @@ void add_create(CLI::App& app, Context& context) {
   command->add_option("--kind", create->kind, "spsc: one producer, exclusive groups; mpmc: many of both")
       ->check(CLI::IsMember({"spsc", "mpmc"}))
       ->capture_default_str();
-  command->add_option("--durability", create->durability, "volatile: survives the death of any process, not a reboot")
+  command->add_option("--durability", create->durability,
+                      "volatile: survives the death of any process, not a reboot; durable: a power cut, too")
       ->check(CLI::IsMember({"volatile", "durable"}))
+      ->capture_default_str();
+  command->add_option("--deliver", create->deliver,
+                      "of a durable queue: what is on the disk, or early, what a power cut may take back")
+      ->check(CLI::IsMember({"durable", "early"}))
       ->capture_default_str();
   command->add_option("--overflow", create->overflow, "what a full queue does to publishers")
       ->check(CLI::IsMember({"block", "reject"}))

@@ -2,8 +2,11 @@
 #include <fmt/format.h>
 #include <time.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
+#include <deque>
 #include <fstream>
 #include <iostream>
 
@@ -19,6 +22,41 @@ struct Publish {
   std::string file;
   double rate = 0;
   double timeout_seconds = -1;
+  std::string progress_file;
+};
+
+// How many of our messages are acknowledged, in a file that is replaced at once: after a crash, however it came, the
+// number in it is at most what the queue owes us. Written each 10 ms while it grows, and at the end.
+class Progress {
+ public:
+  explicit Progress(std::string path) : path_(std::move(path)) {}
+
+  void published(std::uint64_t seq) { waiting_.push_back(seq); }
+  // All below `durable_seq` are acknowledged.
+  void acknowledged(std::uint64_t durable_seq, std::uint64_t now, bool at_once) {
+    while (!waiting_.empty() && waiting_.front() < durable_seq) {
+      waiting_.pop_front();
+      ++count_;
+    }
+    if (path_.empty() || (count_ == written_ && !at_once) || (!at_once && now < next_write_ns_)) return;
+    next_write_ns_ = now + 10'000'000;
+    const std::string new_path = path_ + ".new";
+    std::ofstream file(new_path, std::ios::trunc);
+    file << count_ << "\n";
+    file.close();
+    if (!file || std::rename(new_path.c_str(), path_.c_str()) != 0) {
+      throw Failure(MOORING_ERR_IO, fmt::format("cannot write the progress to {}: {}", path_, std::strerror(errno)));
+    }
+    written_ = count_;
+  }
+  std::uint64_t count() const { return count_; }
+
+ private:
+  std::string path_;
+  std::deque<std::uint64_t> waiting_;
+  std::uint64_t count_ = 0;
+  std::uint64_t written_ = 0;
+  std::uint64_t next_write_ns_ = 0;
 };
 
 std::uint64_t now_ns() {
@@ -36,7 +74,13 @@ void sleep_until(std::uint64_t due_ns) {
 int run(const Publish& publish, const Context& context) {
   catch_interrupts();
   Instance instance = connect(context);
-  Producer producer = instance.open_producer(publish.queue);
+  // On a durable queue many messages share a flush: publish without waiting, and wait at the end.
+  mooring_producer_options producer_options;
+  mooring_producer_options_init(&producer_options, sizeof producer_options);
+  producer_options.flags = MOORING_NO_WAIT;
+  Producer producer = instance.open_producer(publish.queue, &producer_options);
+  const bool durable = producer.durable_seq() != 0;
+  Progress progress(publish.progress_file);
   const std::uint64_t timeout_ns =
       publish.timeout_seconds < 0 ? MOORING_FOREVER : static_cast<std::uint64_t>(publish.timeout_seconds * 1e9);
   std::uint64_t published = 0;
@@ -44,10 +88,19 @@ int run(const Publish& publish, const Context& context) {
   std::uint64_t seq = 0;
   // False: stopped by a signal, or no room in time (then the failure is thrown, with the count).
   auto send = [&](const std::string& text) {
+    const std::uint64_t began_ns = now_ns();
     for (;;) {
-      const int code = producer.try_publish(text.data(), text.size(), timeout_ns, &seq);
+      // In slices, so that the progress is told while a full queue holds us up.
+      const std::uint64_t waited_ns = now_ns() - began_ns;
+      const std::uint64_t left_ns = timeout_ns > waited_ns ? timeout_ns - waited_ns : 0;
+      const int code =
+          producer.try_publish(text.data(), text.size(), std::min<std::uint64_t>(left_ns, 100'000'000), &seq);
       if (code == MOORING_OK) break;
-      if (code == MOORING_INTERRUPTED) {
+      if (code == MOORING_TIMEOUT && left_ns > 100'000'000 && !interrupted()) {
+        progress.acknowledged(durable ? producer.durable_seq() : ~std::uint64_t{0}, now_ns(), false);
+        continue;
+      }
+      if (code == MOORING_INTERRUPTED || (code == MOORING_TIMEOUT && interrupted())) {
         if (interrupted()) return false;
         continue;
       }
@@ -58,7 +111,25 @@ int run(const Publish& publish, const Context& context) {
     }
     ++published;
     bytes += text.size();
+    progress.published(seq);
+    const bool look = !durable || published % 64 == 0;
+    if (look) progress.acknowledged(durable ? producer.durable_seq() : seq + 1, now_ns(), false);
     return true;
+  };
+  // Everything that went out is acknowledged, or the failure says how much is.
+  auto finish = [&] {
+    progress.acknowledged(durable ? producer.durable_seq() : ~std::uint64_t{0}, now_ns(), true);
+    while (durable && progress.count() < published) {
+      const int code = mooring_wait_durable(producer.get(), MOORING_EVERYTHING,
+                                            std::min<std::uint64_t>(timeout_ns, 100'000'000));
+      progress.acknowledged(producer.durable_seq(), now_ns(), true);
+      if (code == MOORING_OK || code == MOORING_TIMEOUT || code == MOORING_INTERRUPTED) {
+        if (code != MOORING_OK && (interrupted() || publish.timeout_seconds >= 0)) break;
+        continue;
+      }
+      throw Failure(code, fmt::format("{} published, {} of them are on the disk, then: {}", published, progress.count(),
+                                      Failure::detail_of(code)));
+    }
   };
   if (publish.has_message) {
     send(publish.message);
@@ -84,11 +155,20 @@ int run(const Publish& publish, const Context& context) {
     }
     if (input->bad()) throw Failure(MOORING_ERR_IO, fmt::format("reading failed after {} lines", published));
   }
+  finish();
+  if (durable && progress.count() < published && !interrupted()) {
+    throw Failure(MOORING_TIMEOUT, fmt::format("{} published, {} of them are on the disk so far: is the supervisor up, "
+                                               "and the disk well?",
+                                               published, progress.count()));
+  }
   if (context.json) {
     print_json({{"queue", publish.queue},
                 {"published", published},
+                {"acknowledged", progress.count()},
                 {"bytes", bytes},
                 {"last_seq", published != 0 ? Json(seq) : Json()}});
+  } else if (durable) {
+    fmt::print("{} published, {} of them on the disk\n", published, progress.count());
   } else {
     fmt::print("{} published\n", published);
   }
@@ -110,6 +190,8 @@ void add_publish(CLI::App& app, Context& context) {
   command->add_option("--rate", publish->rate, "messages per second")->check(CLI::PositiveNumber);
   command->add_option("--timeout", publish->timeout_seconds, "seconds to wait for room (default: for ever)")
       ->check(CLI::NonNegativeNumber);
+  command->add_option("--progress-file", publish->progress_file,
+                      "keep in this file how many of the messages are acknowledged (durable queues: on the disk)");
   command->preparse_callback([publish](std::size_t) { publish->has_message = false; });
   message->each([publish](const std::string&) { publish->has_message = true; });
 }

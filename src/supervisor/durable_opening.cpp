@@ -1,0 +1,118 @@
+#include "supervisor/durable_opening.hpp"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include "base/kill_point.hpp"
+#include "journal/posix_disk.hpp"
+#include "journal/recovery.hpp"
+#include "supervisor/queue_journal.hpp"
+#include "supervisor/queue_recovery.hpp"
+
+namespace mooring {
+namespace {
+
+using A = HardwareAtomics;
+
+Result<journal::LogOptions> log_options(const DurableQueue& queue) {
+  Result<layout::QueueConstants> plan = plan_queue(queue.name, queue.options);
+  if (!plan) return fail(plan.error());
+  journal::LogOptions options;
+  options.uuid = queue.uuid;
+  options.first_seq = plan->first_seq;
+  options.small_segment_bytes = u64{4} << 20;  // of the first segment and the reserve: made before anybody is served
+  options.message_bytes_max = std::max(options.message_bytes_max, plan->max_message_bytes);
+  return options;
+}
+
+// What was announced, as far as shared memory says. Killed between two stores, durable_seq is newer than durable_mark:
+// the older one counts, and what lies between is logged again.
+Result<LaneCursor> announced_end(const Queue& queue) {
+  const layout::QueueState& state = queue.files().state();
+  const u64 mark = A::load(state.durable_mark, std::memory_order_acquire);
+  const u64 seq = A::load(state.durable_seq, std::memory_order_acquire);
+  if (!queue.is_spsc()) return LaneCursor{mark, mark};
+  const LaneView* lane = queue.lane(0);
+  if (lane == nullptr) return fail(Code::kCorrupt, fmt::format("queue {}: its lane cannot be mapped", queue.name()));
+  const SpscReader<A> reader(*lane, seq);
+  LaneCursor at{mark, 0};
+  FrameView frame;
+  switch (reader.peek(&at, &frame)) {
+    case RingOutcome::kOk: return LaneCursor{at.position, frame.seq};
+    case RingOutcome::kEmpty: return LaneCursor{mark, seq};
+    default:
+      return fail(Code::kCorrupt, fmt::format("queue {}: the end of its journal in the lane makes no sense; remove its "
+                                              "shared memory (it is rebuilt from the log)",
+                                              queue.name()));
+  }
+}
+
+}  // namespace
+
+Result<DurableOpening> open_durable(const File& shared_directory, uid_t owner, const DurableQueues& queues,
+                                    const std::string& name, u64 incarnation) {
+  Result<DurableQueue> config = queues.read(name);
+  if (!config) return fail(config.error());
+  Result<journal::LogOptions> options = log_options(*config);
+  if (!options) return fail(options.error());
+  DurableOpening opening;
+  Result<std::unique_ptr<journal::PosixDisk>> disk = journal::PosixDisk::open(queues.log_path(name));
+  if (!disk) return fail(disk.error());
+  opening.disk = std::move(*disk);
+
+  Result<std::shared_ptr<Queue>> survived = Queue::attach(shared_directory, owner, name, /*as_supervisor=*/true);
+  if (!survived && survived.error().code != Code::kNoSuchQueue) return fail(survived.error());
+  if (survived && !(*survived)->is_durable()) {
+    return fail(Code::kExists, fmt::format("a volatile queue {} stands in the place of the durable one of {}; remove "
+                                           "one of them",
+                                           name, queues.log_path(name)));
+  }
+  if (survived && !is_complete((*survived)->files())) {
+    if (Status removed = remove_queue(shared_directory, name); !removed) return fail(removed.error());
+    survived = fail(Code::kNoSuchQueue, "");
+  }
+  if (survived) {
+    Result<LaneCursor> end = announced_end(**survived);
+    if (!end) return fail(end.error());
+    layout::QueueState& state = (*survived)->files().state();
+    const journal::LogMark announced{A::load(state.log_mark, std::memory_order_acquire), end->seq};
+    auto resumed = journal::resume_log(*opening.disk, *options, announced, log_state_of(**survived, *end, end->seq));
+    if (resumed) {
+      opening.writer = std::move(*resumed);
+      A::store(state.durable_seq, end->seq, std::memory_order_release);
+      A::store(state.durable_mark, (*survived)->is_spsc() ? end->position : end->seq, std::memory_order_release);
+    } else {
+      opening.trouble = resumed.error().text;
+      A::store(state.journal_life, static_cast<u64>(layout::JournalLife::kFailed), std::memory_order_release);
+    }
+  } else {
+    journal::LogVisitor nobody;
+    Result<journal::OpenLog> log = journal::open_log(*opening.disk, *options, nobody);
+    if (!log) return fail(log.error());
+    MOORING_KILL_POINT("durable.log_open");
+    const journal::Recovered& found = log->recovered;
+    if (found.row != journal::RecoveryRow::kEmpty) {
+      spdlog::info("queue {}: recovered from its log: row {} ({}), messages up to {}, {} groups, {} bytes read", name,
+                   static_cast<char>(found.row), journal::row_text(found.row), found.next_seq, found.state.groups.size(),
+                   found.bytes_read);
+    }
+    for (const journal::Finding& finding : found.findings) {
+      spdlog::warn("queue {}: {} at {}: {}", name, finding.file, finding.offset, finding.text);
+    }
+    opening.writer = std::move(log->writer);
+    if (Status made = rebuild_queue(shared_directory, owner, *config, *opening.disk, *opening.writer); !made) {
+      return fail(made.error());
+    }
+    MOORING_KILL_POINT("durable.rebuilt");
+    opening.rebuilt = true;
+  }
+  if (const std::string& text = opening.disk->capabilities().text; !text.empty()) {
+    spdlog::info("queue {}: its disk: {}", name, text);
+  }
+  Result<std::unique_ptr<QueueKeeper>> keeper = QueueKeeper::open(shared_directory, owner, name, incarnation);
+  if (!keeper) return fail(keeper.error());
+  opening.keeper = std::move(*keeper);
+  return opening;
+}
+
+}  // namespace mooring
