@@ -44,7 +44,8 @@ LogOptions small_options() {
   options.uuid[3] = 9;
   options.segment_bytes = u64{4} << 20;
   options.small_segment_bytes = u64{512} << 10;
-  options.block_bytes = u64{256} << 10;
+  options.block_bytes = u64{32} << 10;  // Some messages are larger, and have a block of their own.
+  options.direct_write_bytes_max = u64{8} << 10;
   options.message_bytes_max = u64{1} << 20;
   options.lock_wait_ns = 10'000'000;
   return options;
