@@ -139,22 +139,16 @@ void LogWriter::open_block() { filling_->start(hash_seed(options_.uuid, written_
 Status LogWriter::make_room(u64 bytes, SegmentUse use) {
   if (failed_) return failed_status();
   const u64 block = block_bytes_for((filling_->is_empty() ? 0 : filling_->body_bytes()) + bytes);
+  // A reserve segment is for records that help to free space; messages wait until prepare() has made it whole again.
+  const bool on_reserve = next_ && !filling_->is_empty() ? next_->from_reserve : current_.from_reserve;
+  if (use == SegmentUse::kMessages && on_reserve && !pool_.reserve_is_whole()) {
+    ++counters_.disk_full;
+    return fail(Code::kDiskFull, disk_.name() + ": the disk is full; acknowledge messages or free space");
+  }
   if (!filling_->is_empty()) {
     const u64 room = next_ ? next_->bytes - kSegmentHeaderBytes : room_in_current();
     if (block > filling_->capacity_bytes() || block > room) return block_is_full();
-    // A reserve segment is for records that help to free space; messages wait until the reserve is whole again.
-    const bool on_reserve = next_ ? next_->from_reserve : current_.from_reserve;
-    if (use == SegmentUse::kMessages && on_reserve && !pool_.reserve_is_whole()) {
-      ++counters_.disk_full;
-      return fail(Code::kDiskFull, disk_.name() + ": the disk is full; acknowledge messages or free space");
-    }
     return {};
-  }
-  if (use == SegmentUse::kMessages && current_.from_reserve && !pool_.reserve_is_whole()) {
-    if (auto filled = pool_.prepare(); !filled) {
-      if (filled.error().code == Code::kDiskFull) ++counters_.disk_full;
-      return filled;
-    }
   }
   next_.reset();
   if (block > room_in_current()) {
@@ -165,11 +159,7 @@ Status LogWriter::make_room(u64 bytes, SegmentUse use) {
     }
     next_ = std::move(*taken);
   }
-  if (filling_->reserve(block)) {
-    const std::array<std::span<u8>, 2> buffers = {blocks_[0]->memory(), blocks_[1]->memory()};
-    // The one in flight keeps its memory; unregistering waits for nothing that is not reaped yet on this disk.
-    if (!in_flight_) disk_.register_buffers(buffers);
-  }
+  filling_->reserve(block);
   open_block();
   return {};
 }

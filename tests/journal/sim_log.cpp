@@ -156,7 +156,7 @@ std::optional<std::string> SimLog::step() {
     case 0: note(writer_->prepare()); break;
     case 1: {
       const auto base = writer_->state().min_base();
-      static_cast<void>(writer_->retire(base.value_or(log_options_.first_seq)));
+      if (const auto retired = writer_->retire(base.value_or(log_options_.first_seq))) counts_.retired += *retired;
       break;
     }
     case 2:

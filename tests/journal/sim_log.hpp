@@ -49,6 +49,7 @@ class SimLog {
     u64 found_more = 0;  // a cut left more than was announced
     u64 disk_full = 0;
     u64 failed_logs = 0;
+    u64 retired = 0;
     std::map<char, u64> rows;
   };
   const Counts& counts() const { return counts_; }
