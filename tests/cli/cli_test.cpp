@@ -101,6 +101,15 @@ TEST_F(Cli, PublishesLinesOfAFileAndOfAPipeAtARate) {
   EXPECT_EQ(run("mooring receive q --count 105 | cksum").out, run("seq 1 105 | cksum").out);
 }
 
+TEST_F(Cli, PublishersWithoutAConsumerDoNotRunOutOfLanes) {
+  service_.start();
+  run("mooring create q --capacity 4096 --producers 4");
+  const Ran published = run("for i in $(seq 200); do mooring publish q $i || exit 1; done 2>&1");
+  EXPECT_EQ(published.exit_code, 0) << published.out;
+  EXPECT_EQ(run("mooring receive q --count 200 | cksum").out, run("seq 200 | cksum").out);
+  EXPECT_EQ(run("mooring receive q").exit_code, 4);
+}
+
 TEST_F(Cli, ExecAcknowledgesOrGivesBack) {
   service_.start();
   run("mooring create q --capacity 4096");
