@@ -154,6 +154,19 @@ TEST_F(Cli, SaysWhatToDoWhereNobodyServes) {
   EXPECT_EQ(run("mooring shutdown").exit_code, 0);
 }
 
+// As a distribution installs it: the library in lib/<triple> of the prefix.
+TEST_F(Cli, FindsMooringdBesideAMultiArchLibrary) {
+  run("mkdir -p prefix/bin prefix/lib/some-linux-gnu");
+  run("cp " MOORING_BIN_DIR "/mooringd prefix/bin; cp -P " MOORING_BIN_DIR
+      "/../lib/libmooring.so* prefix/lib/some-linux-gnu");
+  const Ran created =
+      run("unset MOORING_MOORINGD; export MOORING_AUTOSTART=1; LD_LIBRARY_PATH=$PWD/prefix/lib/some-linux-gnu "
+          "PATH=/usr/bin:/bin " MOORING_BIN_DIR "/mooring create q --capacity 4096 2>&1");
+  EXPECT_EQ(created.exit_code, 0) << created.out;
+  EXPECT_EQ(run("readlink /proc/$(cat instance/mooringd.pid)/exe").out, service_.root() + "/prefix/bin/mooringd\n");
+  EXPECT_EQ(run("mooring shutdown").exit_code, 0);
+}
+
 TEST_F(Cli, LooksAtQueuesWithEveryProcessDead) {
   service_.start();
   run("mooring create q --capacity 4096; mooring publish q x");

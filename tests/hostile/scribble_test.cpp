@@ -2,8 +2,8 @@
 // cuts files short, or talks nonsense to the control socket.
 //
 // What is shown: every call of a victim returns (an error is fine), nothing crashes, nothing hangs, the supervisor goes
-// on serving others, and the queue can be removed and made again. Random; MOORING_HOSTILE_SEED and MOORING_HOSTILE_ROUNDS
-// make it another run, or a longer one.
+// on serving others, and the queue can be removed and made again. Random; MOORING_HOSTILE_SEED makes it another run,
+// MOORING_HOSTILE_ROUNDS a longer one.
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>

@@ -173,8 +173,8 @@ class Service {
     pid_ = spawn(more);
     ASSERT_TRUE(logged("serves")) << said_;
   }
-  // Starts one that logs errors only, for tests that make it say so much that nobody reads it all; it serves when it can
-  // be connected to, by a socket that is closed at once.
+  // Starts one that logs errors only, for tests that make it say so much that nobody reads it all; it serves when it
+  // can be connected to, by a socket that is closed at once.
   void start_quietly() {
     pid_ = spawn({"--log-level", "error"});
     sockaddr_un address{};
