@@ -1,8 +1,8 @@
 // Attaching and detaching, killed at its system calls: a client opens an instance, a producer and a consumer, uses
 // and closes them; it is killed before and after system calls it makes: the first and the last of each kind, and a
-// sample of the others (MOORING_STEP_SEED changes it, MOORING_STEP_ALL=1 takes them all). Afterwards a new client finds its one lane
-// and its one seat free, and the message where it should be. (Shared memory is changed by attach only in between: the
-// order of its stores is what crash/step_test and supervisor/supervisor_test look at.)
+// sample of the others (MOORING_STEP_SEED changes it, MOORING_STEP_ALL=1 takes them all). Afterwards a new client finds
+// its one lane and its one seat free, and the message where it should be. (Shared memory is changed by attach only in
+// between: the order of its stores is what crash/step_test and supervisor/supervisor_test look at.)
 #include <sys/ptrace.h>
 
 #include <algorithm>
