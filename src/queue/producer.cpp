@@ -279,7 +279,7 @@ Code Producer::publish(const void* data, std::size_t size, u64 timeout_ns, u64* 
   Code code = Code::kOk;
   u8* room = room_for(size, timeout_ns, &code);
   if (room == nullptr) return code;
-  A::copy_in(room, data, size);
+  if (size != 0) A::copy_in(room, data, size);  // an empty message may come with a null pointer
   reserved_ = true;
   reserved_bytes_ = size;
   return commit_reserved(size, timeout_ns, seq);
@@ -348,7 +348,7 @@ Code Producer::publish_batch(std::span<const Slice> slices, u64 timeout_ns, std:
       room = room_for(slice.size, left_ns(), &code);
       if (room == nullptr) break;
     }
-    A::copy_in(room, slice.data, slice.size);
+    if (slice.size != 0) A::copy_in(room, slice.data, slice.size);
     if (spsc_) {
       spsc_writer_.append(slice.size);
     } else {

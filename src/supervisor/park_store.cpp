@@ -40,6 +40,8 @@ bool ParkStore::adopt(u64 loc, u64 seq) {
 }
 
 u64 ParkStore::place(const FrameView& frame, u32 group) {
+  // The header is its producer's to write over: one garbage length must not take the room of many messages.
+  if (frame.len > files_->constants().max_message_bytes) return 0;
   if (!mapped_once_ && !map_now()) return 0;
   const u64 need = kHeadBytes + align_up(frame.len, kRecordAlignment);
   u64 loc = layout::kParkRecordsOffset;
