@@ -76,14 +76,16 @@ Result<Measurement> publish_one_by_one(PrivateInstance& instance, const char* na
 Result<std::vector<ScenarioLine>> run_durable_latency(const Scenario& scenario, const ScenarioOptions& options,
                                                       PrivateInstance& instance) {
   std::vector<KindRun> kinds;
-  for (const auto& [kind, wait] : {std::pair<const char*, unsigned>{"asleep", MOORING_WAIT_SLEEP},
-                                   {"spinning", MOORING_WAIT_SPIN}}) {
+  for (const auto& [kind, wait] :
+       {std::pair<const char*, unsigned>{"asleep", MOORING_WAIT_SLEEP}, {"spinning", MOORING_WAIT_SPIN}}) {
     if (!wants_kind(options, kind)) continue;
     kinds.push_back({kind, [&, wait = wait] { return publish_one_by_one(instance, scenario.name, wait, options); }});
   }
   return compare(scenario, options,
                  {"write_and_flush_4k",
-                  [&] { return write_and_flush(instance.path(), {options.seconds, options.nice_value}); }},
+                  [&] {
+                    return write_and_flush(instance.path(), {options.seconds, options.nice_value});
+                  }},
                  kinds);
 }
 
@@ -101,13 +103,13 @@ Result<std::vector<ScenarioLine>> run_durable_throughput(const Scenario& scenari
     plan.durable = true;
     kinds.push_back({kind, [&, plan] { return run_flow(instance, plan, options); }});
   }
-  return compare(scenario, options,
-                 {"ideal_group_commit",
-                  [&] {
-                    return ideal_group_commit(instance.path(), options.size_bytes,
-                                              {options.seconds, options.nice_value});
-                  }},
-                 kinds);
+  return compare(
+      scenario, options,
+      {"ideal_group_commit",
+       [&] {
+         return ideal_group_commit(instance.path(), options.size_bytes, {options.seconds, options.nice_value});
+       }},
+      kinds);
 }
 
 }  // namespace mooring::bench

@@ -400,8 +400,7 @@ Code Producer::commit(std::size_t size, u64* seq) {
 
 Code Producer::check_journal() const {
   // Relaxed: what was promised is told by the mark alone; this only saves publishing into a journal that stands.
-  switch (static_cast<layout::JournalLife>(
-      A::load(queue_->files().state().journal_life, std::memory_order_relaxed))) {
+  switch (static_cast<layout::JournalLife>(A::load(queue_->files().state().journal_life, std::memory_order_relaxed))) {
     case layout::JournalLife::kDiskFull:
       return fail_with(Code::kDiskFull,
                        fmt::format("queue {}: the disk of its journal is full, so nothing more can be promised; make "

@@ -92,8 +92,8 @@ Result<DurableQueue> DurableQueues::read(const std::string& queue) const {
   Result<u64> version = number_member(json, "version", 0, ~u32{0});
   if (!version) return bad(version.error().text);
   if (*version != kConfigVersion) {
-    return fail(Code::kVersion, fmt::format("{} has version {}, this program knows version {}", where, *version,
-                                            kConfigVersion));
+    return fail(Code::kVersion,
+                fmt::format("{} has version {}, this program knows version {}", where, *version, kConfigVersion));
   }
   Result<std::string> name = string_member(json, "name");
   if (!name || *name != queue) return bad("it is not of queue " + queue);

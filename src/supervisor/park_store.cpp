@@ -23,8 +23,7 @@ bool ParkStore::map_now() {
 bool ParkStore::adopt(u64 loc, u64 seq) {
   if (!mapped_once_ && !map_now()) return false;
   const u64 size = mapping_.size_bytes();
-  if (loc < layout::kParkRecordsOffset || loc % kRecordAlignment != 0 || size < kHeadBytes ||
-      loc > size - kHeadBytes) {
+  if (loc < layout::kParkRecordsOffset || loc % kRecordAlignment != 0 || size < kHeadBytes || loc > size - kHeadBytes) {
     return false;
   }
   const auto* record = reinterpret_cast<const layout::ParkRecord*>(mapping_.data() + loc);

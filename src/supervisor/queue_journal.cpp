@@ -71,10 +71,9 @@ journal::LogState log_state_of(const Queue& queue, const LaneCursor& lane_end, u
     if (layout::slot_life(A::load(slot.slot, std::memory_order_acquire)) != layout::SlotLife::kLive) continue;
     Result<Mapping> mapping = queue.files().map_group(index, Access::read_only, /*prefault=*/true);
     if (!mapping) continue;
-    const GroupView view = view_group(mapping->data(), queue.constants().words,
-                                      static_cast<u32>(queue.constants().parks));
-    const Settlements settled =
-        scan_group(queue, view, slot.mode == layout::GroupMode::kCompeting, lane_end, cap);
+    const GroupView view =
+        view_group(mapping->data(), queue.constants().words, static_cast<u32>(queue.constants().parks));
+    const Settlements settled = scan_group(queue, view, slot.mode == layout::GroupMode::kCompeting, lane_end, cap);
     journal::GroupState group;
     group.name = name_of(slot);
     group.mode = static_cast<u16>(slot.mode);
@@ -101,15 +100,14 @@ QueueJournal::QueueJournal(std::shared_ptr<Queue> queue, std::unique_ptr<journal
 Result<std::unique_ptr<QueueJournal>> QueueJournal::start(std::shared_ptr<Queue> queue,
                                                           std::unique_ptr<journal::Disk> disk,
                                                           std::unique_ptr<journal::LogWriter> writer) {
-  std::unique_ptr<QueueJournal> journal(
-      new QueueJournal(std::move(queue), std::move(disk), std::move(writer)));
+  std::unique_ptr<QueueJournal> journal(new QueueJournal(std::move(queue), std::move(disk), std::move(writer)));
   QueueJournal* self = journal.get();
   const QueueFiles& files = *self->files_;
   if (register_range(files.wake(), layout::wake_file_bytes(files.constants().groups_max), self->fault_.get())) {
     self->guarded_.push_back(files.wake());
   }
-  if (!self->spsc_ && register_range(files.order_head(), layout::order_file_bytes(files.constants().cells),
-                                     self->fault_.get())) {
+  if (!self->spsc_ &&
+      register_range(files.order_head(), layout::order_file_bytes(files.constants().cells), self->fault_.get())) {
     self->guarded_.push_back(files.order_head());
   }
   const layout::QueueState& state = files.state();
@@ -155,10 +153,8 @@ Status QueueJournal::append_next(bool* appended) {
     const RingOutcome found = reader.peek(&at, &frame);
     if (found == RingOutcome::kEmpty) return {};
     if (found != RingOutcome::kOk) return fail(Code::kCorrupt, "a frame in its lane makes no sense");
-    if (Status taken = writer_->append_message({.seq = seq,
-                                                .lane = 0,
-                                                .frame_flags = frame.flags,
-                                                .bytes = {frame.payload, frame.len}});
+    if (Status taken = writer_->append_message(
+            {.seq = seq, .lane = 0, .frame_flags = frame.flags, .bytes = {frame.payload, frame.len}});
         !taken) {
       return taken;
     }
@@ -174,10 +170,8 @@ Status QueueJournal::append_next(bool* appended) {
     if (lane == nullptr || frame_of_cell<A>(*lane, cell, seq, &frame) != RingOutcome::kOk) {
       return fail(Code::kCorrupt, "an order cell points at something that is no message");
     }
-    if (Status taken = writer_->append_message({.seq = seq,
-                                                .lane = frame.lane,
-                                                .frame_flags = frame.flags,
-                                                .bytes = {frame.payload, frame.len}});
+    if (Status taken = writer_->append_message(
+            {.seq = seq, .lane = frame.lane, .frame_flags = frame.flags, .bytes = {frame.payload, frame.len}});
         !taken) {
       return taken;
     }
@@ -234,7 +228,8 @@ Status QueueJournal::append_groups() {
       }
       known = Group{};
       if (in_log != writer_->state().groups.end()) {
-        if (Status gone = writer_->append_group(index, journal::GroupChange::kRemove, in_log->second); !gone) return gone;
+        if (Status gone = writer_->append_group(index, journal::GroupChange::kRemove, in_log->second); !gone)
+          return gone;
       }
     }
     if (!live) continue;
@@ -243,8 +238,8 @@ Status QueueJournal::append_groups() {
     known.mapping = std::move(*mapping);
     known.generation = layout::slot_generation(word);
     known.competing = slot.mode == layout::GroupMode::kCompeting;
-    known.view = view_group(known.mapping.data(), queue_->constants().words,
-                            static_cast<u32>(queue_->constants().parks));
+    known.view =
+        view_group(known.mapping.data(), queue_->constants().words, static_cast<u32>(queue_->constants().parks));
     if (register_range(known.mapping.data(), known.mapping.size_bytes(), fault_.get())) {
       guarded_.push_back(known.mapping.data());
     }
@@ -527,7 +522,8 @@ Status QueueJournal::write_groups(u64 timeout_ns) {
   wake_sleepers(files_->wake()->journal, 1);
   const bool done = changed_.wait_for(lock, std::chrono::nanoseconds(timeout_ns),
                                       [&] { return groups_written_ >= ask || !trouble_.empty(); });
-  if (!trouble_.empty()) return fail(Code::kIo, fmt::format("queue {}: its journal failed: {}", queue_->name(), trouble_));
+  if (!trouble_.empty())
+    return fail(Code::kIo, fmt::format("queue {}: its journal failed: {}", queue_->name(), trouble_));
   if (!done) {
     return fail(Code::kTimeout, fmt::format("queue {}: the group is there, but its journal has not written it in time; "
                                             "the disk is slow",
