@@ -297,6 +297,8 @@ class Scanner {
       scan_.facts.rotten = true;
       find(file, 96, header.first_log_pos, true, "does not follow the block before it (another hash, or another seq)");
     }
+    // A writer that did not know the chain did not break it either.
+    if ((header.flags & kPredecessorUnknown) != 0 && at_.log_pos == header.first_log_pos) return;
     check_at_ = header.prev_check;
     number_at_ = header.predecessor;
   }
@@ -348,7 +350,7 @@ class Scanner {
   Status walk_segment(SegmentFile& file, u64 end_log_pos, u64 end_seq, LogScan::SegmentScan& report) {
     const SegmentHeader& header = file.header;
     const bool is_last = end_log_pos == kNoEnd;
-    if (is_last) prove({header.first_log_pos, header.first_seq}, header.prev_check, header.predecessor);
+    if (is_last) prove({header.first_log_pos, header.first_seq}, check_at_, number_at_);
     while (at_.log_pos < end_log_pos) {
       const u64 offset = kSegmentHeaderBytes + (at_.log_pos - header.first_log_pos);
       BlockView view;

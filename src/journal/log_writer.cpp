@@ -94,7 +94,6 @@ Status LogWriter::begin_segment(PreparedSegment prepared, u64 copied_log_pos) {
   header_.wall_ns = now.wall_ns;
   header_.boottime_ns = now.boottime_ns;
   header_.check = segment_check(header_);
-  start_.segment_flags = 0;  // of the first one only
   header_written_ = false;
   ++counters_.segments;
   if (start_.hold_header) return {};
@@ -354,6 +353,8 @@ void LogWriter::count_durable() {
   durable_check_ = in_flight_->check;
   written_check_ = durable_check_;
   last_block_number_ = current_.number;
+  // From here on the hash of the block before the next segment is known, and this one has begun what it begins.
+  start_.segment_flags = 0;
   if (durable_.next_seq != first_seq &&
       (index_.empty() || begin - index_.back().log_pos >= options_.index_step_bytes)) {
     index_.push_back({first_seq, begin});

@@ -43,15 +43,17 @@ TEST(Cuts, NothingAnnouncedIsLostAndNothingIsInvented) {
     total.disk_full += counts.disk_full;
     total.failed_logs += counts.failed_logs;
     total.retired += counts.retired;
+    total.resumed += counts.resumed;
     for (const auto& [row, count] : counts.rows) total.rows[row] += count;
   }
   std::printf("seed %llu: %llu power cuts (%llu while opening), %llu kills, %llu opened, %llu announcements, %llu times "
-              "more was found than announced, %llu disk full, %llu failed logs, %llu segments retired; rows",
+              "more was found than announced, %llu disk full, %llu failed logs, %llu segments retired, %llu warm restarts; rows",
               static_cast<unsigned long long>(seed), static_cast<unsigned long long>(total.cuts),
               static_cast<unsigned long long>(total.cuts_in_recovery), static_cast<unsigned long long>(total.kills),
               static_cast<unsigned long long>(total.opened), static_cast<unsigned long long>(total.announced),
               static_cast<unsigned long long>(total.found_more), static_cast<unsigned long long>(total.disk_full),
-              static_cast<unsigned long long>(total.failed_logs), static_cast<unsigned long long>(total.retired));
+              static_cast<unsigned long long>(total.failed_logs), static_cast<unsigned long long>(total.retired),
+              static_cast<unsigned long long>(total.resumed));
   for (const auto& [row, count] : total.rows) std::printf(" %c %llu", row, static_cast<unsigned long long>(count));
   std::printf("\n");
   // The generator reaches what it is there for.

@@ -1,6 +1,7 @@
 #include "journal/sim_log.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace mooring::test {
 
@@ -84,6 +85,7 @@ void SimLog::flushed() {
   ++counts_.announced;
   announced_ = flushed_.empty() ? announced_ : flushed_.back();
   announced_.next_seq = next_seq;
+  announced_mark_ = writer_->durable();
   flushed_.clear();
 }
 
@@ -92,8 +94,11 @@ void SimLog::append_something() {
   u64 len = random_.below(300);
   if (kind == 0) len = random_.below(log_options_.message_bytes_max);
   else if (kind < 4) len = random_.below(6000);
-  const Sent sent{next_key_++, len, static_cast<u32>(random_.below(5))};
+  Sent sent{next_key_++, len, static_cast<u32>(random_.below(5))};
   const u64 seq = writer_->next_seq();
+  // After a warm restart the ring still has what was published: it is logged again, the same.
+  if (const auto again = sent_.find(seq); again != sent_.end()) sent = again->second;
+  len = sent.len;
   const Status done = writer_->append_message({seq, sent.lane, 7, {payload_of(sent.key, len), len}});
   if (done) sent_[seq] = sent;
   else note(done);
@@ -233,9 +238,28 @@ std::optional<std::string> SimLog::open() {
   }
   // What it found is history from now on, and told to everybody.
   announced_ = {opened->recovered.next_seq, opened->recovered.state};
+  announced_mark_ = writer_->durable();
   must_have_ = announced_.next_seq;
   flushed_.clear();
   sent_.erase(sent_.lower_bound(announced_.next_seq), sent_.end());
+  return std::nullopt;
+}
+
+// What was published and not announced is still in the ring; groups and parks are those of shared memory, which is never
+// behind what was announced.
+std::optional<std::string> SimLog::resume() {
+  is_opening_ = true;
+  auto resumed = journal::resume_log(*disk_, log_options_, announced_mark_, announced_.state);
+  if (!resumed) {
+    if (disk_->is_off() || disk_->counts().faults != 0 || resumed.error().code == Code::kDiskFull) return std::nullopt;
+    return "resuming failed: " + resumed.error().text;
+  }
+  is_opening_ = false;
+  ++counts_.resumed;
+  writer_ = std::move(*resumed);
+  if (writer_->next_seq() != announced_.next_seq) return "resumed at another seq than was announced";
+  announced_mark_ = writer_->durable();
+  flushed_.clear();
   return std::nullopt;
 }
 
@@ -260,6 +284,11 @@ std::optional<std::string> SimLog::verify(bool after_power_cut) {
   if (!journal::goes_on(row)) {
     std::string text = std::string("refusal: row ") + static_cast<char>(row);
     for (const auto& finding : scan->findings) text += "; " + finding.file + ": " + finding.text;
+    for (const auto& one : scan->segments) {
+      text += "\n    " + std::to_string(one.number) + (one.begun ? " incarnation " : " not begun ") +
+              std::to_string(one.incarnation) + " log position " + std::to_string(one.first_log_pos) + " to " +
+              std::to_string(one.end_log_pos) + " blocks " + std::to_string(one.blocks);
+    }
     return text;
   }
   if (!reader.wrong.empty()) return reader.wrong;
@@ -291,6 +320,7 @@ std::optional<std::string> SimLog::die() {
   if (options_.with_kills && random_.one_in(5)) {
     ++counts_.kills;
     disk_->process_killed(random_, random_.one_in(2));
+    may_resume_ = !is_opening_;
     return verify(false);
   }
   ++counts_.cuts;
@@ -315,7 +345,11 @@ std::optional<std::string> SimLog::live_and_die() {
   }
   if (options_.with_faults && random_.one_in(6)) disk_->full_from(now + random_.below(60));
   else disk_->not_full();
-  if (auto wrong = open()) return wrong;
+  if (std::exchange(may_resume_, false) && options_.with_resume && random_.one_in(2)) {
+    if (auto wrong = resume()) return wrong;
+  } else if (auto wrong = open()) {
+    return wrong;
+  }
   if (writer_) {
     if (auto wrong = work()) return wrong;
   }
