@@ -276,7 +276,13 @@ class Scanner {
         scan_.segments.push_back(report);
         continue;
       }
-      if (!is_first) join(file);
+      if (is_first) {
+        // The first that counts: segments before it that do not may have known less of the chain.
+        check_at_ = header.prev_check;
+        number_at_ = header.predecessor;
+      } else {
+        join(file);
+      }
       is_first = false;
       at_ = {header.first_log_pos, header.first_seq};
       if (auto walked = walk_segment(file, end_log_pos, end_seq, report); !walked) return walked;

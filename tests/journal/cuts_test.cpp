@@ -61,6 +61,7 @@ TEST(Cuts, NothingAnnouncedIsLostAndNothingIsInvented) {
   EXPECT_GT(total.found_more, 0u);
   EXPECT_GT(total.disk_full, 0u);
   EXPECT_GT(total.retired, 0u);
+  EXPECT_GT(total.resumed, 0u);
   for (const char row : {'A', 'F', 'G', 'H', 'I', 'K'}) EXPECT_GT(total.rows[row], 0u) << "row " << row;
 }
 

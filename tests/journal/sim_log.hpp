@@ -26,7 +26,7 @@ struct SimLogOptions {
   u64 steps_max = 60;
   bool with_faults = true;
   bool with_kills = true;   // a process dies and the power stays
-  bool with_resume = false;  // some kills are followed by a warm restart
+  bool with_resume = true;  // some kills are followed by a warm restart
   bool small_writes_only = false;  // nothing through submit()
   journal::JournalBug bug = journal::JournalBug::kNone;
 };
