@@ -268,8 +268,15 @@ class Scanner {
       SegmentFile& file = *walk_order_[i];
       const SegmentHeader& header = file.header;
       const auto [end_log_pos, end_seq] = limits_[i];
-      LogScan::SegmentScan report{header.number, file.window->file_bytes(), header.first_log_pos,
-                                  header.first_log_pos, header.first_seq, 0, 0, header.incarnation, true};
+      LogScan::SegmentScan report{header.number,
+                                  file.window->file_bytes(),
+                                  header.first_log_pos,
+                                  header.first_log_pos,
+                                  header.first_seq,
+                                  0,
+                                  0,
+                                  header.incarnation,
+                                  true};
       visitor_.segment(file.name, header);
       if (header.first_log_pos >= end_log_pos) {
         look_for_ghost(file, i);
@@ -311,9 +318,9 @@ class Scanner {
 
   void explain_hole(const SegmentFile& file, std::size_t i, u64 end_log_pos) {
     const SegmentHeader& next = next_counting(i)->header;
-    const bool is_missing =
-        next.predecessor != file.number &&
-        std::ranges::none_of(files_, [&](const auto& one) { return one->number == next.predecessor; });
+    const bool is_missing = next.predecessor != file.number && std::ranges::none_of(files_, [&](const auto& one) {
+                              return one->number == next.predecessor;
+                            });
     LostRange lost{at_.log_pos, end_log_pos, at_.next_seq, next.first_seq};
     scan_.lost.push_back(lost);
     if (is_missing) {
@@ -339,9 +346,8 @@ class Scanner {
   void look_for_ghost(SegmentFile& file, std::size_t i) {
     u64 from = std::max(limits_[i].first, file.header.first_log_pos);
     for (std::size_t j = i + 1; j < walk_order_.size(); ++j) {
-      from = std::max(from, walk_order_[j]->header.first_log_pos == limits_[i].first
-                                ? walk_order_[j]->header.copied_log_pos
-                                : 0);
+      from = std::max(
+          from, walk_order_[j]->header.first_log_pos == limits_[i].first ? walk_order_[j]->header.copied_log_pos : 0);
     }
     const u64 offset = kSegmentHeaderBytes + (from - file.header.first_log_pos);
     BlockView view;
@@ -490,8 +496,8 @@ class Scanner {
     ++report.messages;
     ++scan_.messages;
     if (head.seq < options_.from_seq) return;
-    visitor_.message({head.seq, head.lane, head.frame_flags, record.flags, view.header.log_pos,
-                      record.body.subspan(sizeof(head))});
+    visitor_.message(
+        {head.seq, head.lane, head.frame_flags, record.flags, view.header.log_pos, record.body.subspan(sizeof(head))});
   }
 
   // The offset of the next block of this segment that is whole on its own; `end_log_pos` bounds it.
@@ -586,9 +592,9 @@ class Scanner {
     if (!damaged && (!scan_.snapshot_seen || (lowest && *lowest < scan_.first_seq))) {
       scan_.facts.missing = true;
       find(oldest, 0, scan_.first_log_pos, true,
-           !scan_.snapshot_seen ? "segments before this one are missing: there is no snapshot in what is left"
-                                : "segments before this one are missing: a group still needs message " +
-                                      std::to_string(*lowest));
+           !scan_.snapshot_seen
+               ? "segments before this one are missing: there is no snapshot in what is left"
+               : "segments before this one are missing: a group still needs message " + std::to_string(*lowest));
       scan_.lost.push_back({0, scan_.first_log_pos, lowest.value_or(0), scan_.first_seq});
     }
   }

@@ -25,8 +25,8 @@ namespace mooring::test {
 struct SimLogOptions {
   u64 steps_max = 60;
   bool with_faults = true;
-  bool with_kills = true;   // a process dies and the power stays
-  bool with_resume = true;  // some kills are followed by a warm restart
+  bool with_kills = true;          // a process dies and the power stays
+  bool with_resume = true;         // some kills are followed by a warm restart
   bool small_writes_only = false;  // nothing through submit()
   journal::JournalBug bug = journal::JournalBug::kNone;
 };
@@ -90,7 +90,7 @@ class SimLog {
   bool has_opened_ = false;
   u64 next_key_ = 1;
   u32 next_group_ = 1;
-  std::map<u64, Sent> sent_;    // by seq, of this line of history
+  std::map<u64, Sent> sent_;  // by seq, of this line of history
   Point announced_;
   journal::LogMark announced_mark_;
   bool may_resume_ = false;     // killed at work, and shared memory survived
