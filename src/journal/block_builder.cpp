@@ -17,9 +17,12 @@ void BlockBuilder::start(u64 seed, u64 first_seq) {
 
 void BlockBuilder::reserve(u64 block_bytes) {
   MOORING_CHECK(is_empty());
-  // The usual memory is never given back meanwhile: what the kernel has registered by its address must stay that memory.
-  if (block_bytes <= usual_.size()) large_ = AlignedBuffer();
-  else if (block_bytes > large_.size()) large_ = AlignedBuffer(block_bytes);
+  // The usual memory is never given back meanwhile: what the kernel has registered by its address must stay that
+  // memory.
+  if (block_bytes <= usual_.size())
+    large_ = AlignedBuffer();
+  else if (block_bytes > large_.size())
+    large_ = AlignedBuffer(block_bytes);
 }
 
 void BlockBuilder::add(RecordType type, u16 flags, std::span<const u8> head, std::span<const u8> tail) {

@@ -189,8 +189,8 @@ Result<PreparedSegment> SegmentPool::take(u64 bytes, SegmentUse use) {
       ++next_number_;
     }
   }
-  Status made = make_next(std::max(bytes, use == SegmentUse::kMessages ? options_.segment_bytes
-                                                                       : options_.small_segment_bytes));
+  Status made =
+      make_next(std::max(bytes, use == SegmentUse::kMessages ? options_.segment_bytes : options_.small_segment_bytes));
   const std::scoped_lock lock(mutex_);
   if (made && next_) {
     PreparedSegment taken{std::move(next_->file), next_number_, next_->bytes, false};

@@ -1,4 +1,5 @@
-// Shows: whatever the power, the disk and the kernel do between two announcements, nothing announced is lost and nothing
+// Shows: whatever the power, the disk and the kernel do between two announcements, nothing announced is lost and
+// nothing
 // is found that was not written. How: random owners of a log on a simulated disk (journal/sim_log.hpp), cut at random
 // operations, in recovery too, some 30,000 times; and a short life cut at every operation: with every outcome where at
 // most 12 sectors are outstanding, with a sample of them where there are more.
@@ -43,15 +44,19 @@ TEST(Cuts, NothingAnnouncedIsLostAndNothingIsInvented) {
     total.disk_full += counts.disk_full;
     total.failed_logs += counts.failed_logs;
     total.retired += counts.retired;
+    total.resumed += counts.resumed;
     for (const auto& [row, count] : counts.rows) total.rows[row] += count;
   }
-  std::printf("seed %llu: %llu power cuts (%llu while opening), %llu kills, %llu opened, %llu announcements, %llu times "
-              "more was found than announced, %llu disk full, %llu failed logs, %llu segments retired; rows",
-              static_cast<unsigned long long>(seed), static_cast<unsigned long long>(total.cuts),
-              static_cast<unsigned long long>(total.cuts_in_recovery), static_cast<unsigned long long>(total.kills),
-              static_cast<unsigned long long>(total.opened), static_cast<unsigned long long>(total.announced),
-              static_cast<unsigned long long>(total.found_more), static_cast<unsigned long long>(total.disk_full),
-              static_cast<unsigned long long>(total.failed_logs), static_cast<unsigned long long>(total.retired));
+  std::printf(
+      "seed %llu: %llu power cuts (%llu while opening), %llu kills, %llu opened, %llu announcements, %llu times "
+      "more was found than announced, %llu disk full, %llu failed logs, %llu segments retired, %llu warm restarts; "
+      "rows",
+      static_cast<unsigned long long>(seed), static_cast<unsigned long long>(total.cuts),
+      static_cast<unsigned long long>(total.cuts_in_recovery), static_cast<unsigned long long>(total.kills),
+      static_cast<unsigned long long>(total.opened), static_cast<unsigned long long>(total.announced),
+      static_cast<unsigned long long>(total.found_more), static_cast<unsigned long long>(total.disk_full),
+      static_cast<unsigned long long>(total.failed_logs), static_cast<unsigned long long>(total.retired),
+      static_cast<unsigned long long>(total.resumed));
   for (const auto& [row, count] : total.rows) std::printf(" %c %llu", row, static_cast<unsigned long long>(count));
   std::printf("\n");
   // The generator reaches what it is there for.
@@ -59,10 +64,12 @@ TEST(Cuts, NothingAnnouncedIsLostAndNothingIsInvented) {
   EXPECT_GT(total.found_more, 0u);
   EXPECT_GT(total.disk_full, 0u);
   EXPECT_GT(total.retired, 0u);
+  EXPECT_GT(total.resumed, 0u);
   for (const char row : {'A', 'F', 'G', 'H', 'I', 'K'}) EXPECT_GT(total.rows[row], 0u) << "row " << row;
 }
 
-// A life that has everything: opening, small and large blocks, one in flight while the next fills, a switch of segments,
+// A life that has everything: opening, small and large blocks, one in flight while the next fills, a switch of
+// segments,
 // a snapshot, retirement, recycling, a seal. Returns what was announced when it ended.
 u64 short_life(SimDisk& disk, const journal::LogOptions& options) {
   auto open = open_sim(disk, options);
@@ -140,8 +147,10 @@ TEST(Cuts, EveryOperationWithEveryOutcomeOfFewSectors) {
     for (std::size_t kept_names = 0; kept_names <= names; ++kept_names) {
       for (u64 mask = 0; mask < masks; ++mask) {
         const auto outcome = disk.clone();
-        if (is_exhaustive) outcome->power_cut(mask, kept_names);
-        else outcome->power_cut(random);
+        if (is_exhaustive)
+          outcome->power_cut(mask, kept_names);
+        else
+          outcome->power_cut(random);
         ++outcomes;
         const std::string wrong = judge(*outcome, options, announced);
         ASSERT_EQ(wrong, "") << "operation " << cut << ", " << sectors << " sectors, mask " << mask << ", names "

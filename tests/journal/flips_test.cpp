@@ -1,5 +1,6 @@
 // Shows: no flipped bit is delivered, and none in announced data is overlooked. How: every bit of a segment header and
-// of a block header, and random bits of bodies and padding, each in a copy of a log that ends with a SEAL; the scan must
+// of a block header, and random bits of bodies and padding, each in a copy of a log that ends with a SEAL; the scan
+// must
 // refuse it, and what it shows before it does is what was written.
 #include <gtest/gtest.h>
 
@@ -88,9 +89,9 @@ TEST_F(Flips, RandomBitsOfBodiesAndPaddingAreNoticed) {
     const auto& block = blocks_[random.below(blocks_.size() - 1)];
     const std::string name = journal::segment_name(block.header.number);
     std::vector<u8> bytes = disk_.content(name);
-    ASSERT_EQ(flipped(name, bytes, block.offset + random.below(block.header.bytes),
-                      static_cast<unsigned>(random.below(8))),
-              "");
+    ASSERT_EQ(
+        flipped(name, bytes, block.offset + random.below(block.header.bytes), static_cast<unsigned>(random.below(8))),
+        "");
     disk_.set_content(name, bytes);
   }
 }

@@ -169,8 +169,9 @@ TEST_P(Denied, ASeccompFilterOnTheRingIsToldAndWorkedAround) {
   const int error_number = GetParam();
   EXPECT_EQ(in_child([&]() -> std::string {
               scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
-              if (filter == nullptr || seccomp_rule_add(filter, SCMP_ACT_ERRNO(static_cast<u16>(error_number)),
-                                                        SCMP_SYS(io_uring_setup), 0) != 0 ||
+              if (filter == nullptr ||
+                  seccomp_rule_add(filter, SCMP_ACT_ERRNO(static_cast<u16>(error_number)), SCMP_SYS(io_uring_setup),
+                                   0) != 0 ||
                   seccomp_load(filter) != 0) {
                 return "no seccomp filter";
               }

@@ -76,8 +76,10 @@ class Recovery : public testing::Test {
   void expect_salvage(bool is_missing) {
     make_log(40);
     const auto before = blocks();
-    if (is_missing) disk_.remove_for_good(segment_name(2));
-    else flip(disk_, segment_name(2), before[before.size() / 2].offset + 300);
+    if (is_missing)
+      disk_.remove_for_good(segment_name(2));
+    else
+      flip(disk_, segment_name(2), before[before.size() / 2].offset + 300);
     const auto old_files = disk_.files();
     const auto open = open_sim(disk_, options_, true);
     ASSERT_TRUE(open) << open.error().text;
@@ -96,9 +98,8 @@ class Recovery : public testing::Test {
     EXPECT_TRUE(after.wrong.empty());
     for (const std::string& name : old_files) {
       if (!journal::segment_number(name)) continue;
-      const auto aside = std::ranges::find_if(open->recovered.quarantined, [&](const std::string& quarantined) {
-        return quarantined.ends_with(name);
-      });
+      const auto aside = std::ranges::find_if(
+          open->recovered.quarantined, [&](const std::string& quarantined) { return quarantined.ends_with(name); });
       EXPECT_NE(aside, open->recovered.quarantined.end()) << name;
     }
     auto again = open_sim(disk_, options_);

@@ -57,8 +57,11 @@ class Dumper : public LogVisitor {
   Dumper(bool json, const Arguments& arguments) : json_(json), arguments_(arguments) {}
   void segment(const std::string& file, const SegmentHeader& header) override {
     if (json_) {
-      print_json({{"segment", file}, {"incarnation", header.incarnation}, {"first_log_pos", header.first_log_pos},
-                  {"first_seq", header.first_seq}, {"bytes", header.segment_bytes}});
+      print_json({{"segment", file},
+                  {"incarnation", header.incarnation},
+                  {"first_log_pos", header.first_log_pos},
+                  {"first_seq", header.first_seq},
+                  {"bytes", header.segment_bytes}});
     } else {
       fmt::print("{}  incarnation {}  log position {}  first seq {}\n", file, header.incarnation, header.first_log_pos,
                  header.first_seq);
@@ -66,8 +69,11 @@ class Dumper : public LogVisitor {
   }
   void block(const BlockHeader& header, std::uint64_t offset) override {
     if (json_) {
-      print_json({{"block", header.log_pos}, {"offset", offset}, {"bytes", header.bytes},
-                  {"records", header.record_count}, {"durable_before", header.durable_before}});
+      print_json({{"block", header.log_pos},
+                  {"offset", offset},
+                  {"bytes", header.bytes},
+                  {"records", header.record_count},
+                  {"durable_before", header.durable_before}});
     } else {
       fmt::print("  block {} at {}  {} bytes  {} records\n", header.log_pos, offset, header.bytes, header.record_count);
     }
@@ -75,7 +81,9 @@ class Dumper : public LogVisitor {
   void record(const RecordView& record, std::uint64_t block_log_pos) override {
     if (record.type == RecordType::kMessage) return;
     if (json_) {
-      print_json({{"record", type_name(record.type)}, {"block", block_log_pos}, {"bytes", record.body.size()},
+      print_json({{"record", type_name(record.type)},
+                  {"block", block_log_pos},
+                  {"bytes", record.body.size()},
                   {"body", hex(record.body)}});
     } else {
       fmt::print("    {}  {} bytes\n", type_name(record.type), record.body.size());
@@ -126,14 +134,19 @@ int list(const Context& context, const Arguments& arguments) {
   const auto scanned = scan(context, arguments, nobody);
   if (!scanned) return kExitUnreadable;
   if (!context.json) {
-    fmt::print("{:<16} {:>12} {:>11} {:>14} {:>14} {:>12} {:>9} {:>9}\n", "SEGMENT", "BYTES", "INCARNATION", "LOG POSITION",
-               "TO", "NEXT SEQ", "BLOCKS", "MESSAGES");
+    fmt::print("{:<16} {:>12} {:>11} {:>14} {:>14} {:>12} {:>9} {:>9}\n", "SEGMENT", "BYTES", "INCARNATION",
+               "LOG POSITION", "TO", "NEXT SEQ", "BLOCKS", "MESSAGES");
   }
   for (const LogScan::SegmentScan& segment : scanned->segments) {
     if (context.json) {
-      print_json({{"segment", journal::segment_name(segment.number)}, {"bytes", segment.bytes}, {"begun", segment.begun},
-                  {"incarnation", segment.incarnation}, {"first_log_pos", segment.first_log_pos},
-                  {"end_log_pos", segment.end_log_pos}, {"next_seq", segment.next_seq}, {"blocks", segment.blocks},
+      print_json({{"segment", journal::segment_name(segment.number)},
+                  {"bytes", segment.bytes},
+                  {"begun", segment.begun},
+                  {"incarnation", segment.incarnation},
+                  {"first_log_pos", segment.first_log_pos},
+                  {"end_log_pos", segment.end_log_pos},
+                  {"next_seq", segment.next_seq},
+                  {"blocks", segment.blocks},
                   {"messages", segment.messages}});
     } else if (segment.begun) {
       fmt::print("{:<16} {:>12} {:>11} {:>14} {:>14} {:>12} {:>9} {:>9}\n", journal::segment_name(segment.number),
@@ -161,19 +174,32 @@ int verify(const Context& context, const Arguments& arguments) {
   if (context.json) {
     Json findings = Json::array();
     for (const auto& finding : scanned->findings) {
-      findings.push_back({{"file", finding.file}, {"offset", finding.offset}, {"log_pos", finding.log_pos},
-                          {"damage", finding.is_damage}, {"text", finding.text}});
+      findings.push_back({{"file", finding.file},
+                          {"offset", finding.offset},
+                          {"log_pos", finding.log_pos},
+                          {"damage", finding.is_damage},
+                          {"text", finding.text}});
     }
     Json lost = Json::array();
     for (const auto& range : scanned->lost) {
-      lost.push_back({{"from_log_pos", range.from_log_pos}, {"to_log_pos", range.to_log_pos},
-                      {"from_seq", range.from_seq}, {"to_seq", range.to_seq}});
+      lost.push_back({{"from_log_pos", range.from_log_pos},
+                      {"to_log_pos", range.to_log_pos},
+                      {"from_seq", range.from_seq},
+                      {"to_seq", range.to_seq}});
     }
-    print_json({{"row", std::string(1, static_cast<char>(row))}, {"text", journal::row_text(row)},
-                {"whole", code == kExitOk}, {"segments", scanned->segments.size()}, {"blocks", scanned->blocks},
-                {"messages", scanned->messages}, {"first_seq", scanned->first_seq}, {"next_seq", scanned->end.next_seq},
-                {"end_log_pos", scanned->end.log_pos}, {"groups", scanned->state.groups.size()},
-                {"parked", scanned->state.parks.size()}, {"findings", findings}, {"lost", lost}});
+    print_json({{"row", std::string(1, static_cast<char>(row))},
+                {"text", journal::row_text(row)},
+                {"whole", code == kExitOk},
+                {"segments", scanned->segments.size()},
+                {"blocks", scanned->blocks},
+                {"messages", scanned->messages},
+                {"first_seq", scanned->first_seq},
+                {"next_seq", scanned->end.next_seq},
+                {"end_log_pos", scanned->end.log_pos},
+                {"groups", scanned->state.groups.size()},
+                {"parked", scanned->state.parks.size()},
+                {"findings", findings},
+                {"lost", lost}});
     return code;
   }
   for (const auto& finding : scanned->findings) {
@@ -184,9 +210,9 @@ int verify(const Context& context, const Arguments& arguments) {
     fmt::print("lost: log position {} to {}, seq {} to {} (0: not known)\n", range.from_log_pos, range.to_log_pos,
                range.from_seq, range.to_seq);
   }
-  fmt::print("{}: row {}, {}; {} segments, {} blocks, {} messages, seq {} to {}\n", code == kExitOk ? "whole" : "damaged",
-             static_cast<char>(row), journal::row_text(row), scanned->segments.size(), scanned->blocks, scanned->messages,
-             scanned->first_seq, scanned->end.next_seq);
+  fmt::print("{}: row {}, {}; {} segments, {} blocks, {} messages, seq {} to {}\n",
+             code == kExitOk ? "whole" : "damaged", static_cast<char>(row), journal::row_text(row),
+             scanned->segments.size(), scanned->blocks, scanned->messages, scanned->first_seq, scanned->end.next_seq);
   return code;
 }
 
@@ -196,9 +222,11 @@ void add_journal(CLI::App& app, Context& context) {
   auto arguments = std::make_shared<Arguments>();
   CLI::App* journal = app.add_subcommand("journal", "look at a log on disk, with every process dead too");
   journal->require_subcommand(1);
-  journal->footer("Example:\n  mooring journal verify /var/lib/mooring/orders\n\nExit status: 0 whole, 1 damaged, 2 cannot "
-                  "be read");
-  const auto add = [&](const std::string& name, const std::string& description, int (*run)(const Context&, const Arguments&)) {
+  journal->footer(
+      "Example:\n  mooring journal verify /var/lib/mooring/orders\n\nExit status: 0 whole, 1 damaged, 2 cannot "
+      "be read");
+  const auto add = [&](const std::string& name, const std::string& description,
+                       int (*run)(const Context&, const Arguments&)) {
     CLI::App* command = add_command(*journal, context, name, description, "mooring journal " + name + " DIR",
                                     [&context, arguments, run] { return run(context, *arguments); });
     command->add_option("DIR", arguments->directory, "directory of the log")->required();
