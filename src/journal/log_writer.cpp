@@ -276,7 +276,7 @@ Status LogWriter::begin_flush() {
     if (!taken) return fail(taken.error());
     next_ = std::move(*taken);
   }
-  in_flight_.emplace();
+  in_flight_ = InFlight{};
   if (next_) {
     close_current(false);
     PreparedSegment prepared = std::move(*next_);

@@ -31,7 +31,7 @@ std::optional<journal::Uuid> uuid_of(const std::string& hex) {
   for (std::size_t i = 0; i < hex.size(); ++i) {
     const std::size_t digit = std::string_view("0123456789abcdef").find(hex[i]);
     if (digit == std::string_view::npos) return std::nullopt;
-    uuid[i / 2] = static_cast<u8>(uuid[i / 2] << 4 | digit);
+    uuid[i / 2] = static_cast<u8>((u64{uuid[i / 2]} << 4) | digit);
   }
   return uuid;
 }
