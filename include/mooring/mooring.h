@@ -273,6 +273,11 @@ MOORING_API int mooring_wait_durable(mooring_producer* producer, uint64_t seq, u
 /* mooring_durable_seq: every message with a number below `seq` is on the disk. No system call; 0 where it is volatile. */
 MOORING_API int mooring_durable_seq(mooring_producer* producer, uint64_t* seq);
 
+/* mooring_durable_fd: a descriptor that is readable when more has become durable since the last mooring_durable_seq of
+ * this producer, for poll, epoll and event loops. Owned by the producer; do not read or close it. A readiness may be
+ * spurious. MOORING_ERR_BAD_ARGUMENT on a volatile queue. */
+MOORING_API int mooring_durable_fd(mooring_producer* producer, int* fd);
+
 /* mooring_reserve, mooring_commit, mooring_abort: publish without a copy, by writing into the lane.
  *   data        out: `size` bytes, aligned to 8, the caller's until commit, abort, or any other publish or reserve of
  *               this producer. One reservation at a time. No asynchronous I/O into it: it could land after a death.

@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 
 #include "group/repair.hpp"
-#include "queue/consumer_descriptor.hpp"
+#include "queue/wake_descriptor.hpp"
 #include "queue/error_detail.hpp"
 
 namespace mooring {
@@ -529,7 +529,7 @@ Code Consumer::release(const Message& message) {
 
 Result<int> Consumer::descriptor() {
   if (descriptor_ == nullptr) {
-    Result<std::unique_ptr<ConsumerDescriptor>> made = ConsumerDescriptor::make(*wake_slot_);
+    Result<std::unique_ptr<WakeDescriptor>> made = WakeDescriptor::make(*wake_slot_);
     if (!made) return fail(made.error());
     descriptor_ = std::move(*made);
   }

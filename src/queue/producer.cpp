@@ -70,6 +70,8 @@ Result<std::unique_ptr<Producer>> Producer::open(std::shared_ptr<Instance> insta
 }
 
 Producer::~Producer() {
+  // The thread behind the descriptor did not cross the fork: waiting for its end there would never end.
+  if (instance_->is_forked()) static_cast<void>(durable_descriptor_.release());
   if (!granted_ || instance_->is_forked()) return;
   if (order_writer_.has_value()) order_writer_->settle_tail();
   // CLOSED: release; the supervisor acquires it, now or when it is back, and frees the lane without a death.
@@ -414,8 +416,21 @@ Code Producer::check_journal() const {
   }
 }
 
-u64 Producer::durable_seq() const {
+u64 Producer::durable_seq() {
+  // Armed before the look: what becomes durable after it makes the descriptor readable.
+  if (durable_descriptor_ != nullptr) durable_descriptor_->rearm();
   return durable_ ? A::load(queue_->files().state().durable_seq, std::memory_order_acquire) : 0;  // DURABLE
+}
+
+Result<int> Producer::durable_descriptor() {
+  if (!durable_)
+    return fail(Code::kBadArgument, fmt::format("queue {} is volatile: nothing of it becomes durable", queue_->name()));
+  if (durable_descriptor_ == nullptr) {
+    Result<std::unique_ptr<WakeDescriptor>> made = WakeDescriptor::make(queue_->files().wake()->durable);
+    if (!made) return fail(made.error());
+    durable_descriptor_ = std::move(*made);
+  }
+  return durable_descriptor_->fd();
 }
 
 Code Producer::wait_durable(u64 seq, u64 timeout_ns) {
