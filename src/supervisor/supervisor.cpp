@@ -680,6 +680,9 @@ Result<Json> Supervisor::create_queue_request(const Client& client, const Json& 
   MOORING_KILL_POINT("supervisor.queue_created");
   std::vector<ProcessIdentity> owners;
   Result<std::unique_ptr<QueueKeeper>> keeper = open_queue(*name, durable, &owners);  // makes the group "default"
+  if (keeper) {
+    if (Status written = (*keeper)->write_groups(); !written) keeper = fail(written.error());
+  }
   if (!keeper) {
     (void)remove_queue(shared_directory_, *name);
     if (durable) (void)durable_->remove(*name);
