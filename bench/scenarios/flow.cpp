@@ -60,7 +60,8 @@ class Flow {
 
   Status produce(RoleContext& role, unsigned index) {
     Instance connection = instance_.connect();
-    Producer producer = open_bench_producer(connection, queue_, MOORING_WAIT_ADAPTIVE);
+    Producer producer = open_bench_producer(connection, queue_, MOORING_WAIT_ADAPTIVE,
+                                            plan_.durable ? MOORING_NO_WAIT : 0);
     BatchSource source(index, options_.size_bytes, plan_.publish_batch);
     PollGuard guard(role);
     if (Status started = role.wait_for_start(); !started) return started;
@@ -251,6 +252,11 @@ Result<Measurement> run_flow(PrivateInstance& instance, const FlowPlan& plan, co
                                         " producers and as many consumers or groups; ask for fewer");
   }
   mooring_queue_options queue_options = bench_queue_options(plan.kind, options.size_bytes);
+  if (plan.durable) {
+    queue_options.durability = MOORING_DURABLE;
+    // While a block of 1 MiB is on its way the ring holds that and takes the next ones (R = J).
+    queue_options.lane_bytes = std::max<u64>(queue_options.lane_bytes, u64{8} << 20);
+  }
   if (plan.groups > 16) queue_options.groups_max = plan.groups + 1;
   BenchQueue queue(instance, queue_options);
   if (plan.groups != 0) queue.use_exclusive_groups(plan.groups);

@@ -17,6 +17,7 @@ struct FlowPlan {
   unsigned publish_batch = 1;
   unsigned receive_batch = 64;
   Settling settling = Settling::kUpTo;
+  bool durable = false;  // published without waiting, delivered when it is on the disk
 };
 inline constexpr unsigned kFlowBatchMax = 64;
 

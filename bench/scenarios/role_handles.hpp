@@ -12,10 +12,11 @@ namespace mooring::bench {
 // Every wait inside the library ends after this time, so that a role looks at its guard (stop word, deadline).
 inline constexpr u64 kLookAround_ns = 20 * kNsPerMs;
 
-inline Producer open_bench_producer(Instance& instance, const std::string& queue, unsigned wait) {
+inline Producer open_bench_producer(Instance& instance, const std::string& queue, unsigned wait, unsigned flags = 0) {
   mooring_producer_options options;
   mooring_producer_options_init(&options, sizeof options);
   options.wait = wait;
+  options.flags = flags;
   return instance.open_producer(queue, &options);
 }
 inline Consumer open_bench_consumer(Instance& instance, const std::string& queue, const std::string& group,

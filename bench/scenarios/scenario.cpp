@@ -38,6 +38,16 @@ const std::vector<Scenario>& all_scenarios() {
        64,
        {"competing"},
        run_crash_recovery},
+      {"durable-latency",
+       "publish until it is on the disk, one at a time, publisher asleep or spinning",
+       256,
+       {"asleep", "spinning"},
+       run_durable_latency},
+      {"durable-throughput",
+       "one-way rate of a durable queue, published without waiting, received when on the disk",
+       256,
+       {"one-producer", "two-producers"},
+       run_durable_throughput},
   };
   return list;
 }

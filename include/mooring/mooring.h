@@ -235,7 +235,8 @@ MOORING_API void mooring_producer_close(mooring_producer* producer);
  *   data, size  copied; 0 bytes are a message too. `data` is the caller's again at return.
  *   timeout_ns  how long to wait for room; on a durable queue also for the flush, each as long.
  *   seq         out, may be null: the message's number in the queue; 0 where nothing was published.
- * Returns   MOORING_OK           the message survives any process from here on, on a durable queue a power cut too (with
+ * Returns   MOORING_OK           the message survives any process from here on, on a durable queue a power cut too
+ * (with
  *                                MOORING_NO_WAIT: any process).
  *           MOORING_FULL         no room, and timeout_ns is 0 or the queue rejects. Nothing was published.
  *           MOORING_TIMEOUT      no room in time, nothing was published; or, on a durable queue where `seq` is not 0:
@@ -269,8 +270,13 @@ MOORING_API int mooring_publish_batch(mooring_producer* producer, const mooring_
 #define MOORING_EVERYTHING UINT64_MAX
 MOORING_API int mooring_wait_durable(mooring_producer* producer, uint64_t seq, uint64_t timeout_ns);
 
-/* mooring_durable_seq: every message with a number below `seq` is on the disk. No system call; 0 on a volatile queue. */
+/* mooring_durable_seq: every message with a number below `seq` is on the disk. No system call; 0 where it is volatile. */
 MOORING_API int mooring_durable_seq(mooring_producer* producer, uint64_t* seq);
+
+/* mooring_durable_fd: a descriptor that is readable when more has become durable since the last mooring_durable_seq of
+ * this producer, for poll, epoll and event loops. Owned by the producer; do not read or close it. A readiness may be
+ * spurious. MOORING_ERR_BAD_ARGUMENT on a volatile queue. */
+MOORING_API int mooring_durable_fd(mooring_producer* producer, int* fd);
 
 /* mooring_reserve, mooring_commit, mooring_abort: publish without a copy, by writing into the lane.
  *   data        out: `size` bytes, aligned to 8, the caller's until commit, abort, or any other publish or reserve of
@@ -363,7 +369,7 @@ MOORING_API int mooring_release(mooring_consumer* consumer, const mooring_messag
  *   fd          out. Owned by the consumer; do not read or close it. Level-triggered: it stays readable until a
  *               mooring_receive with timeout 0 returned MOORING_EMPTY, so receive in a loop until then.
  * The first call of a process starts a library thread that serves all its descriptors. A readiness may be spurious (one
- * a second in an idle queue, so that a publisher stopped half-way cannot make it deaf). */
+ * each five seconds in an idle queue, so that a publisher stopped half-way cannot make it deaf). */
 MOORING_API int mooring_consumer_fd(mooring_consumer* consumer, int* fd);
 
 #ifdef __cplusplus

@@ -115,6 +115,13 @@ class Producer {
     return seq;
   }
 
+  // Readable when more has become durable since the last durable_seq(); see mooring_durable_fd.
+  int durable_fd() const {
+    int fd = -1;
+    detail::checked(mooring_durable_fd(handle_.get(), &fd));
+    return fd;
+  }
+
   mooring_producer* get() const noexcept { return handle_.get(); }
   void close() noexcept { handle_.reset(); }
 

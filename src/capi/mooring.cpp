@@ -278,6 +278,16 @@ int mooring_durable_seq(mooring_producer* producer, uint64_t* seq) {
   });
 }
 
+int mooring_durable_fd(mooring_producer* producer, int* fd) {
+  if (producer == nullptr || fd == nullptr) return bad("durable_fd: producer or the out-parameter is null");
+  return guarded([&] {
+    const auto descriptor = producer->producer->durable_descriptor();
+    if (!descriptor) return code_of(descriptor);
+    *fd = *descriptor;
+    return Code::kOk;
+  });
+}
+
 int mooring_reserve(mooring_producer* producer, size_t size, uint64_t timeout_ns, void** data) {
   if (producer == nullptr || data == nullptr) return bad("reserve: producer or the out-parameter is null");
   return guarded([&] {

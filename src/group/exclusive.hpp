@@ -98,8 +98,9 @@ class OrderSource {
   u64 base_lag() const { return kExclusiveBaseLag; }
 
  private:
-  // The frame will most likely stand where the lane of the message before goes on, and be as long: fetch its first lines
-  // while the cell is on its way, so that the transfers overlap (1.32 to 1.11x of the two-line exchange, numbers.md C2).
+  // The frame will most likely stand where the lane of the message before goes on, and be as long: fetch its first
+  // lines while the cell is on its way, so that the transfers overlap (1.32 to 1.11x of the two-line exchange,
+  // numbers.md C2).
   void prefetch_predicted() const {
     if (predicted_ == nullptr) return;
     A::prefetch_read(predicted_);

@@ -6,7 +6,7 @@
 
 namespace mooring::journal {
 
-BlockBuilder::BlockBuilder(u64 block_bytes) : buffer_(block_bytes), usual_bytes_(buffer_.size()) {}
+BlockBuilder::BlockBuilder(u64 block_bytes) : usual_(block_bytes) {}
 
 void BlockBuilder::start(u64 seed, u64 first_seq) {
   hash_.start(seed);
@@ -15,20 +15,21 @@ void BlockBuilder::start(u64 seed, u64 first_seq) {
   first_seq_ = first_seq;
 }
 
-bool BlockBuilder::reserve(u64 block_bytes) {
+void BlockBuilder::reserve(u64 block_bytes) {
   MOORING_CHECK(is_empty());
-  // One very large message does not keep its memory for ever.
-  const u64 wanted = std::max(block_bytes, usual_bytes_);
-  if (wanted <= buffer_.size() && (buffer_.size() == usual_bytes_ || wanted > usual_bytes_)) return false;
-  buffer_ = AlignedBuffer(wanted);
-  return true;
+  // The usual memory is never given back meanwhile: what the kernel has registered by its address must stay that
+  // memory.
+  if (block_bytes <= usual_.size())
+    large_ = AlignedBuffer();
+  else if (block_bytes > large_.size())
+    large_ = AlignedBuffer(block_bytes);
 }
 
 void BlockBuilder::add(RecordType type, u16 flags, std::span<const u8> head, std::span<const u8> tail) {
   const RecordHeader header{static_cast<u16>(type), flags,
                             static_cast<u32>(sizeof(RecordHeader) + head.size() + tail.size())};
   const u64 padded = align_up(header.bytes, 8);
-  MOORING_CHECK(kBlockHeaderBytes + body_bytes_ + padded <= buffer_.size());
+  MOORING_CHECK(kBlockHeaderBytes + body_bytes_ + padded <= active().size());
   u8* const begin = end();
   std::memcpy(begin, &header, sizeof(header));
   if (!head.empty()) std::memcpy(begin + sizeof(header), head.data(), head.size());
@@ -40,7 +41,7 @@ void BlockBuilder::add(RecordType type, u16 flags, std::span<const u8> head, std
 }
 
 void BlockBuilder::add_encoded(std::span<const u8> record) {
-  MOORING_CHECK(kBlockHeaderBytes + body_bytes_ + record.size() <= buffer_.size());
+  MOORING_CHECK(kBlockHeaderBytes + body_bytes_ + record.size() <= active().size());
   std::memcpy(end(), record.data(), record.size());
   hash_.add({end(), record.size()});
   body_bytes_ += record.size();
@@ -59,7 +60,7 @@ u64 BlockBuilder::seal(BlockHeader header) {
   header.reserved = 0;
   header.body_check = hash_.value();
   header.check = block_check(header);
-  std::memcpy(buffer_.data(), &header, sizeof(header));
+  std::memcpy(active().data(), &header, sizeof(header));
   return header.check;
 }
 

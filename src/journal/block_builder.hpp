@@ -24,10 +24,11 @@ class BlockBuilder {
 
   // A new block at this place; what was in it is gone.
   void start(u64 seed, u64 first_seq);
-  // Space for a larger block than usual; only while it is empty. True if the memory moved.
-  bool reserve(u64 block_bytes);
-  u64 capacity_bytes() const { return buffer_.size(); }
-  std::span<u8> memory() { return buffer_.span(); }
+  // Space for a larger block than usual; only while it is empty.
+  void reserve(u64 block_bytes);
+  u64 capacity_bytes() const { return active().size(); }
+  // Of usual blocks: stays where it is as long as the builder lives, so that it may be registered with the kernel.
+  std::span<u8> memory() { return usual_.span(); }
 
   // The caller has made sure that it fits.
   void add(RecordType type, u16 flags, std::span<const u8> head, std::span<const u8> tail);
@@ -35,14 +36,16 @@ class BlockBuilder {
 
   // Pads, fills in what the builder knows (lengths, counts, checks) and returns the block's `check`.
   u64 seal(BlockHeader header);
-  std::span<const u8> bytes() const { return {buffer_.data(), block_bytes()}; }
+  std::span<const u8> bytes() const { return {active().data(), block_bytes()}; }
 
  private:
-  u8* end() { return buffer_.data() + kBlockHeaderBytes + body_bytes_; }
+  AlignedBuffer& active() { return large_.size() != 0 ? large_ : usual_; }
+  const AlignedBuffer& active() const { return large_.size() != 0 ? large_ : usual_; }
+  u8* end() { return active().data() + kBlockHeaderBytes + body_bytes_; }
 
-  AlignedBuffer buffer_;
+  AlignedBuffer usual_;
+  AlignedBuffer large_;  // only while a message that is larger than a usual block is in it
   RunningHash hash_;
-  u64 usual_bytes_;
   u64 body_bytes_ = 0;
   u64 first_seq_ = 0;
   u32 record_count_ = 0;

@@ -84,8 +84,8 @@ struct BlockHeader {
   u64 number;  // of the segment
   u64 salt;
   u64 log_pos;
-  u64 prev_check;  // `check` of the block before it in the log
-  u64 first_seq;   // of the first message in it, or of the next one to come
+  u64 prev_check;      // `check` of the block before it in the log
+  u64 first_seq;       // of the first message in it, or of the next one to come
   u64 durable_before;  // the writer had announced everything below this log_pos before it wrote this block
   u32 record_count;
   u32 reserved;
@@ -202,6 +202,8 @@ struct SealRecord {
 static_assert(sizeof(SealRecord) == 8);
 
 constexpr u64 record_bytes(u64 body_bytes) { return align_up(sizeof(RecordHeader) + body_bytes, 8); }
-constexpr u64 block_bytes_for(u64 records_bytes) { return align_up(kBlockHeaderBytes + records_bytes, kBlockAlignment); }
+constexpr u64 block_bytes_for(u64 records_bytes) {
+  return align_up(kBlockHeaderBytes + records_bytes, kBlockAlignment);
+}
 
 }  // namespace mooring::journal

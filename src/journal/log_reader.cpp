@@ -268,15 +268,28 @@ class Scanner {
       SegmentFile& file = *walk_order_[i];
       const SegmentHeader& header = file.header;
       const auto [end_log_pos, end_seq] = limits_[i];
-      LogScan::SegmentScan report{header.number, file.window->file_bytes(), header.first_log_pos,
-                                  header.first_log_pos, header.first_seq, 0, 0, header.incarnation, true};
+      LogScan::SegmentScan report{header.number,
+                                  file.window->file_bytes(),
+                                  header.first_log_pos,
+                                  header.first_log_pos,
+                                  header.first_seq,
+                                  0,
+                                  0,
+                                  header.incarnation,
+                                  true};
       visitor_.segment(file.name, header);
       if (header.first_log_pos >= end_log_pos) {
         look_for_ghost(file, i);
         scan_.segments.push_back(report);
         continue;
       }
-      if (!is_first) join(file);
+      if (is_first) {
+        // The first that counts: segments before it that do not may have known less of the chain.
+        check_at_ = header.prev_check;
+        number_at_ = header.predecessor;
+      } else {
+        join(file);
+      }
       is_first = false;
       at_ = {header.first_log_pos, header.first_seq};
       if (auto walked = walk_segment(file, end_log_pos, end_seq, report); !walked) return walked;
@@ -297,15 +310,17 @@ class Scanner {
       scan_.facts.rotten = true;
       find(file, 96, header.first_log_pos, true, "does not follow the block before it (another hash, or another seq)");
     }
+    // A writer that did not know the chain did not break it either.
+    if ((header.flags & kPredecessorUnknown) != 0 && at_.log_pos == header.first_log_pos) return;
     check_at_ = header.prev_check;
     number_at_ = header.predecessor;
   }
 
   void explain_hole(const SegmentFile& file, std::size_t i, u64 end_log_pos) {
     const SegmentHeader& next = next_counting(i)->header;
-    const bool is_missing =
-        next.predecessor != file.number &&
-        std::ranges::none_of(files_, [&](const auto& one) { return one->number == next.predecessor; });
+    const bool is_missing = next.predecessor != file.number && std::ranges::none_of(files_, [&](const auto& one) {
+                              return one->number == next.predecessor;
+                            });
     LostRange lost{at_.log_pos, end_log_pos, at_.next_seq, next.first_seq};
     scan_.lost.push_back(lost);
     if (is_missing) {
@@ -331,9 +346,8 @@ class Scanner {
   void look_for_ghost(SegmentFile& file, std::size_t i) {
     u64 from = std::max(limits_[i].first, file.header.first_log_pos);
     for (std::size_t j = i + 1; j < walk_order_.size(); ++j) {
-      from = std::max(from, walk_order_[j]->header.first_log_pos == limits_[i].first
-                                ? walk_order_[j]->header.copied_log_pos
-                                : 0);
+      from = std::max(
+          from, walk_order_[j]->header.first_log_pos == limits_[i].first ? walk_order_[j]->header.copied_log_pos : 0);
     }
     const u64 offset = kSegmentHeaderBytes + (from - file.header.first_log_pos);
     BlockView view;
@@ -348,7 +362,7 @@ class Scanner {
   Status walk_segment(SegmentFile& file, u64 end_log_pos, u64 end_seq, LogScan::SegmentScan& report) {
     const SegmentHeader& header = file.header;
     const bool is_last = end_log_pos == kNoEnd;
-    if (is_last) prove({header.first_log_pos, header.first_seq}, header.prev_check, header.predecessor);
+    if (is_last) prove({header.first_log_pos, header.first_seq}, check_at_, number_at_);
     while (at_.log_pos < end_log_pos) {
       const u64 offset = kSegmentHeaderBytes + (at_.log_pos - header.first_log_pos);
       BlockView view;
@@ -482,8 +496,8 @@ class Scanner {
     ++report.messages;
     ++scan_.messages;
     if (head.seq < options_.from_seq) return;
-    visitor_.message({head.seq, head.lane, head.frame_flags, record.flags, view.header.log_pos,
-                      record.body.subspan(sizeof(head))});
+    visitor_.message(
+        {head.seq, head.lane, head.frame_flags, record.flags, view.header.log_pos, record.body.subspan(sizeof(head))});
   }
 
   // The offset of the next block of this segment that is whole on its own; `end_log_pos` bounds it.
@@ -578,9 +592,9 @@ class Scanner {
     if (!damaged && (!scan_.snapshot_seen || (lowest && *lowest < scan_.first_seq))) {
       scan_.facts.missing = true;
       find(oldest, 0, scan_.first_log_pos, true,
-           !scan_.snapshot_seen ? "segments before this one are missing: there is no snapshot in what is left"
-                                : "segments before this one are missing: a group still needs message " +
-                                      std::to_string(*lowest));
+           !scan_.snapshot_seen
+               ? "segments before this one are missing: there is no snapshot in what is left"
+               : "segments before this one are missing: a group still needs message " + std::to_string(*lowest));
       scan_.lost.push_back({0, scan_.first_log_pos, lowest.value_or(0), scan_.first_seq});
     }
   }

@@ -10,8 +10,10 @@
 //   - a later segment begins past this place: what was here was durable. Rotten (or its file is missing).
 //   - a later block of the same segment, whole on its own, says durable_before > this place: rotten.
 //   - the place cannot be read: it may have been announced. Unreadable, treated as rotten.
-//   - else nothing behind it was ever announced: the end of the log. Torn, garbage of an earlier life, or never written.
-// The very last block that was announced is proved by nothing until another follows; a SEAL after a quiet moment is one.
+//   - else nothing behind it was ever announced: the end of the log. Torn, garbage of an earlier life, or never
+//   written.
+// The very last block that was announced is proved by nothing until another follows; a SEAL after a quiet moment is
+// one.
 //
 // TESTED BY  journal/recovery_test (each row), journal/flips_test, journal/cuts_test
 #pragma once
@@ -63,7 +65,7 @@ struct LostRange {
   u64 from_log_pos = 0;
   u64 to_log_pos = 0;  // 0: not known
   u64 from_seq = 0;
-  u64 to_seq = 0;      // first one that is there again; 0: not known
+  u64 to_seq = 0;  // first one that is there again; 0: not known
 };
 
 // What recovery decides on (recovery.hpp has the table).
@@ -82,14 +84,14 @@ struct LogFacts {
 struct LogScan {
   LogFacts facts;
   Uuid uuid{};
-  u64 incarnation = 0;   // highest seen, anywhere
-  u64 number_max = 0;    // highest number in a file name
+  u64 incarnation = 0;  // highest seen, anywhere
+  u64 number_max = 0;   // highest number in a file name
   u64 format_version = 0;
-  LogMark end;           // first position and seq that are free
-  LogMark proven;        // durable for certain; what lies between is readable, and was perhaps announced
-  u64 proven_check = 0;  // of the block that ends there
-  u64 proven_number = 0; // its segment
-  u64 first_seq = 0;     // of the oldest message there may be
+  LogMark end;            // first position and seq that are free
+  LogMark proven;         // durable for certain; what lies between is readable, and was perhaps announced
+  u64 proven_check = 0;   // of the block that ends there
+  u64 proven_number = 0;  // its segment
+  u64 first_seq = 0;      // of the oldest message there may be
   u64 first_log_pos = 0;
   bool snapshot_seen = false;
   LogState state;
@@ -105,8 +107,8 @@ struct LogScan {
     u64 incarnation = 0;
     bool begun = false;
   };
-  std::vector<SegmentScan> segments;           // all log- files, by number
-  std::vector<std::vector<u8>> tail_bodies;    // bodies of the whole blocks between proven and end
+  std::vector<SegmentScan> segments;         // all log- files, by number
+  std::vector<std::vector<u8>> tail_bodies;  // bodies of the whole blocks between proven and end
   std::vector<Finding> findings;
   std::vector<LostRange> lost;
   u64 messages = 0;
@@ -119,7 +121,7 @@ struct ScanOptions {
   u64 from_seq = 0;          // messages below are not shown
   u64 window_bytes = u64{1} << 20;
   u64 index_step_bytes = u64{256} << 10;
-  bool salvage = false;      // go on behind damage, and say what is lost
+  bool salvage = false;  // go on behind damage, and say what is lost
   JournalBug bug = JournalBug::kNone;
 };
 
@@ -127,7 +129,8 @@ struct ScanOptions {
 // (kVersion); everything that is wrong with the log is in the facts and findings.
 Result<LogScan> scan_log(Disk& disk, const ScanOptions& options, LogVisitor& visitor);
 
-// Messages with from.next_seq <= seq, from the block at from.log_pos on, while `more` says so, and only below `durable`:
+// Messages with from.next_seq <= seq, from the block at from.log_pos on, while `more` says so, and only below
+// `durable`:
 // what the writer has announced. For readers beside a living writer. Returns where to go on.
 class LogReader {
  public:
@@ -144,7 +147,7 @@ class LogReader {
   Disk& disk_;
   Uuid uuid_;
   std::map<u64, std::unique_ptr<Source>> sources_;  // by first_log_pos
-  u64 known_log_pos_ = 0;  // what sources_ says is final below this
+  u64 known_log_pos_ = 0;                           // what sources_ says is final below this
 };
 
 }  // namespace mooring::journal

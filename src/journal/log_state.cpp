@@ -80,8 +80,7 @@ std::optional<RecordView> next_record(std::span<const u8>& bytes) {
   return view;
 }
 
-void put_record(std::vector<u8>& out, RecordType type, u16 flags, std::span<const u8> head,
-                std::span<const u8> tail) {
+void put_record(std::vector<u8>& out, RecordType type, u16 flags, std::span<const u8> head, std::span<const u8> tail) {
   const RecordHeader header{static_cast<u16>(type), flags,
                             static_cast<u32>(sizeof(RecordHeader) + head.size() + tail.size())};
   for (const auto part : {bytes_of(header), head, tail}) out.insert(out.end(), part.begin(), part.end());

@@ -31,7 +31,8 @@ LogWriter::LogWriter(Disk& disk, LogOptions options, LogStart start)
               return live_bytes;
             }()),
       salt_(options_.random()),
-      blocks_{std::make_unique<BlockBuilder>(options_.block_bytes), std::make_unique<BlockBuilder>(options_.block_bytes)},
+      blocks_{std::make_unique<BlockBuilder>(options_.block_bytes),
+              std::make_unique<BlockBuilder>(options_.block_bytes)},
       filling_(blocks_[0].get()),
       sending_(blocks_[1].get()),
       durable_(start_.mark),
@@ -94,7 +95,6 @@ Status LogWriter::begin_segment(PreparedSegment prepared, u64 copied_log_pos) {
   header_.wall_ns = now.wall_ns;
   header_.boottime_ns = now.boottime_ns;
   header_.check = segment_check(header_);
-  start_.segment_flags = 0;  // of the first one only
   header_written_ = false;
   ++counters_.segments;
   if (start_.hold_header) return {};
@@ -121,8 +121,8 @@ Status LogWriter::release_header() {
 }
 
 void LogWriter::close_current(bool poisoned) {
-  retained_.push_back({current_.number, current_.bytes, current_.first_log_pos, durable_.log_pos, durable_.next_seq,
-                       poisoned});
+  retained_.push_back(
+      {current_.number, current_.bytes, current_.first_log_pos, durable_.log_pos, durable_.next_seq, poisoned});
   current_.file.reset();
 }
 
@@ -139,22 +139,16 @@ void LogWriter::open_block() { filling_->start(hash_seed(options_.uuid, written_
 Status LogWriter::make_room(u64 bytes, SegmentUse use) {
   if (failed_) return failed_status();
   const u64 block = block_bytes_for((filling_->is_empty() ? 0 : filling_->body_bytes()) + bytes);
+  // A reserve segment is for records that help to free space; messages wait until prepare() has made it whole again.
+  const bool on_reserve = next_ && !filling_->is_empty() ? next_->from_reserve : current_.from_reserve;
+  if (use == SegmentUse::kMessages && on_reserve && !pool_.reserve_is_whole()) {
+    ++counters_.disk_full;
+    return fail(Code::kDiskFull, disk_.name() + ": the disk is full; acknowledge messages or free space");
+  }
   if (!filling_->is_empty()) {
     const u64 room = next_ ? next_->bytes - kSegmentHeaderBytes : room_in_current();
     if (block > filling_->capacity_bytes() || block > room) return block_is_full();
-    // A reserve segment is for records that help to free space; messages wait until the reserve is whole again.
-    const bool on_reserve = next_ ? next_->from_reserve : current_.from_reserve;
-    if (use == SegmentUse::kMessages && on_reserve && !pool_.reserve_is_whole()) {
-      ++counters_.disk_full;
-      return fail(Code::kDiskFull, disk_.name() + ": the disk is full; acknowledge messages or free space");
-    }
     return {};
-  }
-  if (use == SegmentUse::kMessages && current_.from_reserve && !pool_.reserve_is_whole()) {
-    if (auto filled = pool_.prepare(); !filled) {
-      if (filled.error().code == Code::kDiskFull) ++counters_.disk_full;
-      return filled;
-    }
   }
   next_.reset();
   if (block > room_in_current()) {
@@ -165,11 +159,7 @@ Status LogWriter::make_room(u64 bytes, SegmentUse use) {
     }
     next_ = std::move(*taken);
   }
-  if (filling_->reserve(block)) {
-    const std::array<std::span<u8>, 2> buffers = {blocks_[0]->memory(), blocks_[1]->memory()};
-    // The one in flight keeps its memory; unregistering waits for nothing that is not reaped yet on this disk.
-    if (!in_flight_) disk_.register_buffers(buffers);
-  }
+  filling_->reserve(block);
   open_block();
   return {};
 }
@@ -188,8 +178,10 @@ Status LogWriter::append_message(const MessageAppend& message) {
     return room;
   }
   u16 flags = 0;
-  if (message.copy) flags = kMessageCopy;
-  else if (message.seq != next_seq_) flags = kMessageGapBefore;
+  if (message.copy)
+    flags = kMessageCopy;
+  else if (message.seq != next_seq_)
+    flags = kMessageGapBefore;
   filling_->add(RecordType::kMessage, flags, bytes_of(head), message.bytes);
   if (!message.copy) next_seq_ = message.seq + 1;
   ++counters_.messages;
@@ -284,7 +276,7 @@ Status LogWriter::begin_flush() {
     if (!taken) return fail(taken.error());
     next_ = std::move(*taken);
   }
-  in_flight_.emplace();
+  in_flight_ = InFlight{};
   if (next_) {
     close_current(false);
     PreparedSegment prepared = std::move(*next_);
@@ -337,8 +329,8 @@ Status LogWriter::rescue() {
   ++counters_.segments_poisoned;
   ++generation_;
   if (start_.hold_header) return fail(Code::kIo, "while the log was being opened");
-  const u64 wanted = kSegmentHeaderBytes + sending_->block_bytes() +
-                     (filling_->is_empty() ? 0 : filling_->block_bytes());
+  const u64 wanted =
+      kSegmentHeaderBytes + sending_->block_bytes() + (filling_->is_empty() ? 0 : filling_->block_bytes());
   close_current(true);
   std::optional<PreparedSegment> prepared;
   if (next_ && next_->bytes >= wanted) {
@@ -364,6 +356,8 @@ void LogWriter::count_durable() {
   durable_check_ = in_flight_->check;
   written_check_ = durable_check_;
   last_block_number_ = current_.number;
+  // From here on the hash of the block before the next segment is known, and this one has begun what it begins.
+  start_.segment_flags = 0;
   if (durable_.next_seq != first_seq &&
       (index_.empty() || begin - index_.back().log_pos >= options_.index_step_bytes)) {
     index_.push_back({first_seq, begin});
@@ -451,7 +445,8 @@ Result<u64> LogWriter::retire(u64 seq) {
   }
   counters_.segments_retired += count;
   const u64 oldest_log_pos = this->oldest_log_pos();
-  const auto keep = std::ranges::find_if(index_, [&](const IndexEntry& entry) { return entry.log_pos >= oldest_log_pos; });
+  const auto keep =
+      std::ranges::find_if(index_, [&](const IndexEntry& entry) { return entry.log_pos >= oldest_log_pos; });
   // The last one before it stays: it says where the messages between it and the next one begin at the earliest.
   if (keep != index_.begin()) index_.erase(index_.begin(), std::prev(keep));
   return count;

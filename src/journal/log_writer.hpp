@@ -7,7 +7,8 @@
 //   for (;;) {
 //     // Until kFull: copy frames in. kFull is not an error, it says "flush first"; kDiskFull promises nothing.
 //     while (frame) if (!writer.append_message({.seq = s, .lane = l, .frame_flags = f, .bytes = b})) break;
-//     writer.append_cursor(group, base, runs);                         // also append_park, append_release, append_group
+//     writer.append_cursor(group, base, runs);                         // also append_park, append_release,
+//     append_group
 //     if (!writer.begin_flush()) ...                                   // the block is on its way
 //     ... copy more frames into the next block ...
 //     if (!writer.finish_flush()) fail_the_queue();                    // kIo: this log is finished
@@ -16,7 +17,8 @@
 //     writer.retire(lowest_base);                                      // now and then
 //     if (quiet for 50 ms) writer.seal();                              // so that even the last block is provably there
 //   }
-//   helper thread: whenever woken, writer.prepare();                   // next segment and reserve; kDiskFull is harmless
+//   helper thread: whenever woken, writer.prepare();                   // next segment and reserve; kDiskFull is
+//   harmless
 //
 // WHO       everything from one thread, except prepare(), which may be called from one more.
 // ORDER     at most one block is in flight. Block n+1 is sent after block n is durable, so durable_before of a block is
@@ -114,7 +116,8 @@ class LogWriter {
   LogWriter(const LogWriter&) = delete;
   LogWriter& operator=(const LogWriter&) = delete;
 
-  // kFull: the block is full; flush, then append again. kDiskFull: nothing was taken. kTooBig, kBadArgument. kIo: failed.
+  // kFull: the block is full; flush, then append again. kDiskFull: nothing was taken. kTooBig, kBadArgument. kIo:
+  // failed.
   Status append_message(const MessageAppend& message);
   // Control records; none has a payload. kFull as above; kDiskFull only when the reserve is used up too.
   Status append_group(u32 group, GroupChange change, const GroupState& state);
@@ -172,7 +175,7 @@ class LogWriter {
     BlockHeader header{};
     u64 check = 0;
     LogMark end;
-    Status sent;       // of a write that was done on the spot
+    Status sent;  // of a write that was done on the spot
     bool is_submitted = false;
     std::optional<u64> snapshot_log_pos;
   };
@@ -217,7 +220,7 @@ class LogWriter {
   u64 written_check_;
   u64 last_block_number_;  // segment of the last durable block
   u64 next_seq_;
-  bool sealed_ = false;     // the log ends with a SEAL
+  bool sealed_ = false;  // the log ends with a SEAL
   bool sealing_ = false;
   std::optional<Error> failed_;
 

@@ -30,8 +30,9 @@ Status lock_with_limit(const File& file, u64 wait_ns) {
     if (!locked) return fail(locked.error());
     if (*locked) return {};
     if (monotonic_ns() >= deadline_ns) {
-      return fail(Code::kTimeout, path_text(file) + " is locked by another process (a supervisor that runs, or a "
-                                                    "killed one's write that has not landed); stop it, or wait");
+      return fail(Code::kTimeout, path_text(file) +
+                                      " is locked by another process (a supervisor that runs, or a "
+                                      "killed one's write that has not landed); stop it, or wait");
     }
     const timespec pause{0, static_cast<long>(kLockPollNs)};
     ::nanosleep(&pause, nullptr);
@@ -136,7 +137,8 @@ class PosixDisk::PosixFile final : public DiskFile {
   Result<u64> read(u64 offset, std::span<u8> bytes) override {
     u64 done = 0;
     while (done < bytes.size()) {
-      const ssize_t got = ::pread(file_.fd(), bytes.data() + done, bytes.size() - done, static_cast<off_t>(offset + done));
+      const ssize_t got =
+          ::pread(file_.fd(), bytes.data() + done, bytes.size() - done, static_cast<off_t>(offset + done));
       if (got < 0) {
         if (errno == EINTR) continue;
         return fail_errno(errno, "cannot read " + path_text(file_));
@@ -235,7 +237,7 @@ Result<std::unique_ptr<PosixDisk>> PosixDisk::open_at(const File& parent, const 
   return std::unique_ptr<PosixDisk>(new PosixDisk(std::move(*directory), options));
 }
 
-void PosixDisk::lose(bool Capabilities::* what, const std::string& why) {
+void PosixDisk::lose(bool Capabilities::*what, const std::string& why) {
   if (!(capabilities_.*what)) return;
   capabilities_.*what = false;
   if (!capabilities_.text.empty()) capabilities_.text += "; ";
@@ -304,8 +306,8 @@ void PosixDisk::register_buffers(std::span<const std::span<u8>> buffers) {
     return;
   }
   if (const int error_number = ring_->register_buffers(buffers); error_number != 0) {
-    lose(&Capabilities::registered_buffers, "no registered buffers (" + errno_text(error_number) +
-                                                "): the memlock limit is too small (ulimit -l)");
+    lose(&Capabilities::registered_buffers,
+         "no registered buffers (" + errno_text(error_number) + "): the memlock limit is too small (ulimit -l)");
   }
 }
 

@@ -52,7 +52,7 @@ class PosixDisk final : public Disk {
   class PosixFile;
   PosixDisk(File directory, const PosixDiskOptions& options);
   Result<std::unique_ptr<DiskFile>> open_with(const std::string& name, int how);
-  void lose(bool Capabilities::* what, const std::string& why);
+  void lose(bool Capabilities::*what, const std::string& why);
 
   File directory_;
   std::string name_;

@@ -55,14 +55,15 @@ std::string first_damage(const LogScan& scan) {
 }
 
 tl::unexpected<Error> refusal(const Disk& disk, RecoveryRow row, const LogScan& scan) {
-  const std::string text = disk.name() + ": recovery row " + static_cast<char>(row) + ", " + row_text(row) + ": " +
-                           first_damage(scan);
+  const std::string text =
+      disk.name() + ": recovery row " + static_cast<char>(row) + ", " + row_text(row) + ": " + first_damage(scan);
   switch (row) {
     case RecoveryRow::kUnknownVersion: return fail(Code::kVersion, text + "; use the version that wrote it");
     case RecoveryRow::kForeign: return fail(Code::kBadArgument, text + "; give each queue a directory of its own");
     default:
-      return fail(Code::kCorrupt, text + "; restore the files from a copy, or salvage (lists what is lost, keeps the "
-                                         "old files as quarantine-*)");
+      return fail(Code::kCorrupt, text +
+                                      "; restore the files from a copy, or salvage (lists what is lost, keeps the "
+                                      "old files as quarantine-*)");
   }
 }
 
@@ -110,8 +111,8 @@ Status append_tail(LogWriter& writer, const LogScan& scan) {
       std::memcpy(&head, record->body.data(), sizeof(head));
       const bool is_copy = (record->flags & kMessageCopy) != 0;
       if (!is_copy && head.seq < writer.next_seq()) continue;
-      if (auto appended = append_or_flush(writer, {head.seq, head.lane, head.frame_flags,
-                                                   record->body.subspan(sizeof(head)), is_copy});
+      if (auto appended = append_or_flush(
+              writer, {head.seq, head.lane, head.frame_flags, record->body.subspan(sizeof(head)), is_copy});
           !appended) {
         return appended;
       }
@@ -274,9 +275,9 @@ Result<OpenLog> open_log(Disk& disk, const LogOptions& options, LogVisitor& visi
   }
   u64 tail_bytes = 0;
   for (const std::vector<u8>& body : scan->tail_bodies) tail_bytes += block_bytes_for(body.size()) + kBlockAlignment;
-  start.first_segment_bytes = align_up(kSegmentHeaderBytes + 2 * tail_bytes + 2 * snapshot_bytes(scan->state, options) +
-                                           8 * kBlockAlignment,
-                                       kBlockAlignment);
+  start.first_segment_bytes =
+      align_up(kSegmentHeaderBytes + 2 * tail_bytes + 2 * snapshot_bytes(scan->state, options) + 8 * kBlockAlignment,
+               kBlockAlignment);
 
   OpenLog open;
   Recovered& recovered = open.recovered;

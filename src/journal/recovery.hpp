@@ -70,10 +70,10 @@ struct Recovered {
   u64 next_log_pos = 0;  // where the writer goes on
   u64 first_seq = 0;     // of the oldest message there may be
   u64 next_seq = 0;
-  LogState state;        // groups with base and runs, live parks
+  LogState state;  // groups with base and runs, live parks
   std::vector<Finding> findings;
-  std::vector<LostRange> lost;            // only with salvage
-  std::vector<std::string> quarantined;   // only with salvage: the new names of the files
+  std::vector<LostRange> lost;           // only with salvage
+  std::vector<std::string> quarantined;  // only with salvage: the new names of the files
   u64 messages = 0;
   u64 bytes_read = 0;
 };

@@ -44,7 +44,10 @@ Result<SegmentPool::Waiting> SegmentPool::make(u64 bytes) {
   made.bytes = bytes;
   {
     const std::scoped_lock lock(mutex_);
+    // A try on a full disk is not free, and every message would make one.
+    if (is_full_) return fail(Code::kDiskFull, disk_.name() + ": the disk was full when a segment was last made");
     if (options_.quota_bytes != 0 && total_bytes_ + bytes > options_.quota_bytes) {
+      is_full_ = true;
       return fail(Code::kDiskFull, disk_.name() + ": the log may have " + std::to_string(options_.quota_bytes) +
                                        " bytes and has " + std::to_string(total_bytes_) +
                                        "; acknowledge messages, or raise the quota");
@@ -69,6 +72,8 @@ Result<SegmentPool::Waiting> SegmentPool::make(u64 bytes) {
   }
   if (!done) {
     drop(made);
+    const std::scoped_lock lock(mutex_);
+    is_full_ = done.error().code == Code::kDiskFull;
     return fail(done.error());
   }
   return made;
@@ -159,6 +164,10 @@ Status SegmentPool::make_next(u64 bytes) {
 }
 
 Status SegmentPool::prepare() {
+  {
+    const std::scoped_lock lock(mutex_);
+    is_full_ = false;
+  }
   if (auto filled = fill_reserve(); !filled) return filled;
   return make_next(options_.segment_bytes);
 }
@@ -180,8 +189,8 @@ Result<PreparedSegment> SegmentPool::take(u64 bytes, SegmentUse use) {
       ++next_number_;
     }
   }
-  Status made = make_next(std::max(bytes, use == SegmentUse::kMessages ? options_.segment_bytes
-                                                                       : options_.small_segment_bytes));
+  Status made =
+      make_next(std::max(bytes, use == SegmentUse::kMessages ? options_.segment_bytes : options_.small_segment_bytes));
   const std::scoped_lock lock(mutex_);
   if (made && next_) {
     PreparedSegment taken{std::move(next_->file), next_number_, next_->bytes, false};
@@ -199,6 +208,7 @@ Result<PreparedSegment> SegmentPool::take(u64 bytes, SegmentUse use) {
 
 Status SegmentPool::recycle(u64 number, u64 bytes, bool reusable) {
   const std::scoped_lock lock(mutex_);
+  is_full_ = false;
   const std::string name = segment_name(number);
   if (reusable && bytes == options_.segment_bytes && spares_.size() < options_.spare_count_max) {
     Waiting spare;

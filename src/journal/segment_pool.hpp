@@ -47,7 +47,8 @@ class SegmentPool {
  public:
   SegmentPool(Disk& disk, const LogOptions& options, u64 next_number, u64 live_bytes);
 
-  // Makes what is missing: the reserve first, then the next segment. kDiskFull: no space, or the quota is used up.
+  // Makes what is missing: the reserve first, then the next segment. kDiskFull: no space, or the quota is used up; then
+  // take() does not try by itself any more until this has been called again or a segment has retired.
   Status prepare();
   bool reserve_is_whole() const;
   // A begun-able segment of at least `bytes`, named and durable. Made on the spot if none was prepared.
@@ -74,6 +75,7 @@ class SegmentPool {
   u64 next_number_;
   u64 total_bytes_;
   u64 next_id_ = 1;
+  bool is_full_ = false;
   std::optional<Waiting> next_;  // named log-<next_number_>
   std::vector<Waiting> reserve_;
   std::vector<Waiting> spares_;

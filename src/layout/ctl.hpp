@@ -90,7 +90,7 @@ struct LaneSlot {
   u32 pid;
   u32 made;             // 1: the file exists
   u64 start_time_ticks;  // with pid the owner's identity on this boot
-  u64 reclaim_floor;     // MPMC: a new owner's `reclaim` starts here (above every seq of the owners before, but for those
+  u64 reclaim_floor;     // MPMC: a new owner's `reclaim` starts here (above every seq of the owners before, but for the
                          // messages it inherits)
   u64 last_seq;          // MPMC, leaving: the lane is free once the release mark passes it; live: the newest message of
                          // the owners before, behind which this one goes on (0: none is left)

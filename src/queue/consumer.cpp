@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 
 #include "group/repair.hpp"
-#include "queue/consumer_descriptor.hpp"
+#include "queue/wake_descriptor.hpp"
 #include "queue/error_detail.hpp"
 
 namespace mooring {
@@ -79,8 +79,7 @@ Result<std::unique_ptr<Consumer>> Consumer::open(std::shared_ptr<Instance> insta
     const LaneView* lane = q.lane(0);
     if (lane == nullptr) return fail(Code::kCorrupt, fmt::format("queue {}: its lane cannot be mapped", name));
     consumer->group_.emplace<ExclusiveLane>(
-        view,
-        LaneSource<A>(*lane, A::load(view.head->base_seq_hint, std::memory_order_acquire), q.delivery_limit()));
+        view, LaneSource<A>(*lane, A::load(view.head->base_seq_hint, std::memory_order_acquire), q.delivery_limit()));
   } else {
     consumer->group_.emplace<ExclusiveOrder>(view, OrderSource<A, LaneOf>(order, LaneOf{&q}));
   }
@@ -105,10 +104,8 @@ Consumer::~Consumer() {
     // CLOSED: release; the supervisor acquires it, now or when it is back, and frees the seat without a death.
     A::store(seat_->closed, u64{seat_generation_}, std::memory_order_release);
   }
-  (void)instance_->request({{"op", "close_consumer"},
-                            {"queue", queue_->name()},
-                            {"seat", seat_index_},
-                            {"generation", seat_generation_}});
+  (void)instance_->request(
+      {{"op", "close_consumer"}, {"queue", queue_->name()}, {"seat", seat_index_}, {"generation", seat_generation_}});
 }
 
 [[gnu::always_inline]] inline Code Consumer::check_usable() const {
@@ -128,7 +125,8 @@ Code Consumer::corrupt(std::string_view what) const {
   return options_.max_in_flight != 0 ? std::min(options_.max_in_flight, dealt) : dealt;
 }
 
-[[gnu::noinline, gnu::cold]] Code Consumer::copy_parked(Competing& group, const Lease& lease, u32 park_index, Message* message) {
+[[gnu::noinline, gnu::cold]] Code Consumer::copy_parked(Competing& group, const Lease& lease, u32 park_index,
+                                                        Message* message) {
   const layout::ParkEntry& entry = group.group().parks[park_index];
   // PARKED: the caller acquired the entry's word; loc and the record were stored before it.
   const u64 loc = A::load(entry.loc, std::memory_order_relaxed);
@@ -430,9 +428,9 @@ Code Consumer::ack(const Message& message) {
 Code Consumer::ack_sync(const Message& message, u64 timeout_ns) {
   if (Code code = check_usable(); code != Code::kOk) return code;
   if (!queue_->is_durable()) {
-    return fail_with(Code::kBadArgument,
-                     fmt::format("ack_sync: queue {} is volatile, nothing of it is ever on a disk; use ack",
-                                 queue_->name()));
+    return fail_with(
+        Code::kBadArgument,
+        fmt::format("ack_sync: queue {} is volatile, nothing of it is ever on a disk; use ack", queue_->name()));
   }
   const Code code = ack(message);
   return code == Code::kOk ? wait_settled(timeout_ns) : code;
@@ -531,7 +529,7 @@ Code Consumer::release(const Message& message) {
 
 Result<int> Consumer::descriptor() {
   if (descriptor_ == nullptr) {
-    Result<std::unique_ptr<ConsumerDescriptor>> made = ConsumerDescriptor::make(*wake_slot_);
+    Result<std::unique_ptr<WakeDescriptor>> made = WakeDescriptor::make(*wake_slot_);
     if (!made) return fail(made.error());
     descriptor_ = std::move(*made);
   }

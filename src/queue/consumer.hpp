@@ -29,7 +29,7 @@ struct Message {
 inline constexpr u32 kMessageRedelivered = 1;
 inline constexpr u32 kMessageInPlace = 2;
 
-class ConsumerDescriptor;
+class WakeDescriptor;
 
 class Consumer {
  public:
@@ -116,7 +116,7 @@ class Consumer {
   DrainBackoff backoff_;
   bool drained_short_ = false;  // the last batch ended because nothing more was there
   u32 in_flight_ = 0;
-  std::unique_ptr<ConsumerDescriptor> descriptor_;
+  std::unique_ptr<WakeDescriptor> descriptor_;
 };
 
 }  // namespace mooring

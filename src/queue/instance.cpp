@@ -22,7 +22,8 @@ constexpr int kExitTaken = 3;  // mooringd: another one serves this instance
 constexpr int kConnectAttempts = 3;
 constexpr u64 kStartLeastNs = 5 * kNsPerSecond;
 
-// Where mooringd is: MOORING_MOORINGD, else beside this library or program, else in PATH.
+// Where mooringd is: MOORING_MOORINGD, else beside this library or program or in the bin of its prefix (libraries lie
+// in lib, or in lib/<triple>), else in PATH.
 std::string supervisor_program() {
   if (const char* named = std::getenv("MOORING_MOORINGD"); named != nullptr && *named != '\0') return named;
   Dl_info info{};
@@ -30,7 +31,7 @@ std::string supervisor_program() {
     std::error_code ignored;
     std::filesystem::path self = std::filesystem::canonical(info.dli_fname, ignored);
     if (ignored) self = std::filesystem::read_symlink("/proc/self/exe", ignored);
-    for (const char* place : {"mooringd", "../bin/mooringd"}) {
+    for (const char* place : {"mooringd", "../bin/mooringd", "../../bin/mooringd"}) {
       const std::filesystem::path candidate = self.parent_path() / place;
       if (::access(candidate.c_str(), X_OK) == 0) return candidate;
     }

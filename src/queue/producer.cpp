@@ -70,6 +70,8 @@ Result<std::unique_ptr<Producer>> Producer::open(std::shared_ptr<Instance> insta
 }
 
 Producer::~Producer() {
+  // The thread behind the descriptor did not cross the fork: waiting for its end there would never end.
+  if (instance_->is_forked()) static_cast<void>(durable_descriptor_.release());
   if (!granted_ || instance_->is_forked()) return;
   if (order_writer_.has_value()) order_writer_->settle_tail();
   // CLOSED: release; the supervisor acquires it, now or when it is back, and frees the lane without a death.
@@ -284,7 +286,7 @@ Code Producer::publish(const void* data, std::size_t size, u64 timeout_ns, u64* 
   Code code = Code::kOk;
   u8* room = room_for(size, timeout_ns, &code);
   if (room == nullptr) return code;
-  A::copy_in(room, data, size);
+  if (size != 0) A::copy_in(room, data, size);  // an empty message may come with a null pointer
   reserved_ = true;
   reserved_bytes_ = size;
   return commit_reserved(size, timeout_ns, seq);
@@ -353,7 +355,7 @@ Code Producer::publish_batch(std::span<const Slice> slices, u64 timeout_ns, std:
       room = room_for(slice.size, left_ns(), &code);
       if (room == nullptr) break;
     }
-    A::copy_in(room, slice.data, slice.size);
+    if (slice.size != 0) A::copy_in(room, slice.data, slice.size);
     if (spsc_) {
       spsc_writer_.append(slice.size);
     } else {
@@ -405,8 +407,7 @@ Code Producer::commit(std::size_t size, u64* seq) {
 
 Code Producer::check_journal() const {
   // Relaxed: what was promised is told by the mark alone; this only saves publishing into a journal that stands.
-  switch (static_cast<layout::JournalLife>(
-      A::load(queue_->files().state().journal_life, std::memory_order_relaxed))) {
+  switch (static_cast<layout::JournalLife>(A::load(queue_->files().state().journal_life, std::memory_order_relaxed))) {
     case layout::JournalLife::kDiskFull:
       return fail_with(Code::kDiskFull,
                        fmt::format("queue {}: the disk of its journal is full, so nothing more can be promised; make "
@@ -420,8 +421,21 @@ Code Producer::check_journal() const {
   }
 }
 
-u64 Producer::durable_seq() const {
+u64 Producer::durable_seq() {
+  // Armed before the look: what becomes durable after it makes the descriptor readable.
+  if (durable_descriptor_ != nullptr) durable_descriptor_->rearm();
   return durable_ ? A::load(queue_->files().state().durable_seq, std::memory_order_acquire) : 0;  // DURABLE
+}
+
+Result<int> Producer::durable_descriptor() {
+  if (!durable_)
+    return fail(Code::kBadArgument, fmt::format("queue {} is volatile: nothing of it becomes durable", queue_->name()));
+  if (durable_descriptor_ == nullptr) {
+    Result<std::unique_ptr<WakeDescriptor>> made = WakeDescriptor::make(queue_->files().wake()->durable);
+    if (!made) return fail(made.error());
+    durable_descriptor_ = std::move(*made);
+  }
+  return durable_descriptor_->fd();
 }
 
 Code Producer::wait_durable(u64 seq, u64 timeout_ns) {

@@ -14,6 +14,7 @@
 #include "queue/queue.hpp"
 #include "queue/sleeper.hpp"
 #include "queue/wait_strategy.hpp"
+#include "queue/wake_descriptor.hpp"
 
 namespace mooring {
 
@@ -47,7 +48,9 @@ class Producer {
   static constexpr u64 kEverything = ~u64{0};
   Code wait_durable(u64 seq, u64 timeout_ns);
   // Every message below is on the disk. 0 on a volatile queue.
-  u64 durable_seq() const;
+  u64 durable_seq();
+  // Readable when that has moved since the last durable_seq(). Made on first use; owned by the producer.
+  Result<int> durable_descriptor();
 
   u32 lane_index() const { return lane_index_; }
 
@@ -102,6 +105,7 @@ class Producer {
   std::vector<layout::WakeSlot*> wake_slots_;
 
   u64 last_seq_ = 0;  // of our last message; kept on durable queues
+  std::unique_ptr<WakeDescriptor> durable_descriptor_;
   std::size_t reserved_bytes_ = 0;
   bool reserved_ = false;
 };

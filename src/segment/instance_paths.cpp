@@ -33,7 +33,8 @@ Wanted choose(std::string_view path) {
   if (std::string named = variable("MOORING_INSTANCE"); !named.empty()) return {std::move(named)};
   if (::geteuid() == 0) return {"/run/mooring", 0755, false, true};
   // Relative paths there are to be ignored (XDG Base Directory Specification).
-  if (std::string runtime = variable("XDG_RUNTIME_DIR"); runtime.starts_with('/')) return {runtime + "/mooring", 0700, false, true};
+  if (std::string runtime = variable("XDG_RUNTIME_DIR"); runtime.starts_with('/'))
+    return {runtime + "/mooring", 0700, false, true};
   return {"/tmp/mooring-" + std::to_string(::geteuid()), 0700, true, true};
 }
 

@@ -24,8 +24,9 @@ inline constexpr std::string_view kControlSocketName = "control";
 
 // `path` empty: MOORING_INSTANCE, else /run/mooring as root, $XDG_RUNTIME_DIR/mooring, else /tmp/mooring-<uid> (0700,
 // refused if somebody else owns it). Journals: MOORING_DATA, else <instance>/data; but for the defaults, which are gone
-// after a reboot, /var/lib/mooring as root and $XDG_STATE_HOME/mooring or ~/.local/state/mooring. `create`: make the directory (0755 for root's default, else 0700) if it is
-// missing; otherwise a missing one is kNoSupervisor, with how to start one.
+// after a reboot, /var/lib/mooring as root and $XDG_STATE_HOME/mooring or ~/.local/state/mooring. `create`: make the
+// directory (0755 for root's default, else 0700) if it is missing; otherwise a missing one is kNoSupervisor, with how
+// to start one.
 Result<InstancePaths> resolve_instance(std::string_view path, bool create);
 
 }  // namespace mooring

@@ -1,6 +1,7 @@
 #include "segment/queue_files.hpp"
 
 #include <algorithm>
+#include <cstdio>
 #include <cstring>
 
 #include "base/atomics.hpp"
@@ -20,6 +21,12 @@ struct CtlBeginning {
   layout::QueueConstants constants;
 };
 static_assert(offsetof(CtlBeginning, constants) == offsetof(layout::CtlHead, constants));
+
+std::string octal(u32 mode) {
+  char digits[16];
+  std::snprintf(digits, sizeof digits, "%04o", mode);
+  return digits;
+}
 
 tl::unexpected<Error> fail_no_queue(const std::string& queue, const std::string& text) {
   return fail(Code::kNoSuchQueue,
@@ -110,6 +117,12 @@ Result<QueueFiles> QueueFiles::attach(const File& shared_directory, uid_t owner,
 
   // A queue that is removed meanwhile loses its files after its life: then that is what to tell.
   const auto refuse = [&](Error error) -> Result<QueueFiles> {
+    if (error.code == Code::kPermission) {
+      // Consumers write as well: the words they sleep on, and their acks.
+      error.text += "; whoever takes part writes to these files, and the queue was made with mode " +
+                    octal(files.constants_.file_mode) +
+                    ": for the members of a Unix group, create it anew with --mode 0660 --owner-group GROUP";
+    }
     if (error.code != Code::kNoSuchQueue) return fail(std::move(error));
     if (auto living = refuse_life(); !living) return fail(living.error());
     return fail(Code::kCorrupt, error.text + "; remove the queue and create it again");

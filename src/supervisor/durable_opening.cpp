@@ -96,8 +96,8 @@ Result<DurableOpening> open_durable(const File& shared_directory, uid_t owner, c
     const journal::Recovered& found = log->recovered;
     if (found.row != journal::RecoveryRow::kEmpty) {
       spdlog::info("queue {}: recovered from its log: row {} ({}), messages up to {}, {} groups, {} bytes read", name,
-                   static_cast<char>(found.row), journal::row_text(found.row), found.next_seq, found.state.groups.size(),
-                   found.bytes_read);
+                   static_cast<char>(found.row), journal::row_text(found.row), found.next_seq,
+                   found.state.groups.size(), found.bytes_read);
     }
     for (const journal::Finding& finding : found.findings) {
       spdlog::warn("queue {}: {} at {}: {}", name, finding.file, finding.offset, finding.text);

@@ -31,7 +31,7 @@ std::optional<journal::Uuid> uuid_of(const std::string& hex) {
   for (std::size_t i = 0; i < hex.size(); ++i) {
     const std::size_t digit = std::string_view("0123456789abcdef").find(hex[i]);
     if (digit == std::string_view::npos) return std::nullopt;
-    uuid[i / 2] = static_cast<u8>(uuid[i / 2] << 4 | digit);
+    uuid[i / 2] = static_cast<u8>((u64{uuid[i / 2]} << 4) | digit);
   }
   return uuid;
 }
@@ -92,8 +92,8 @@ Result<DurableQueue> DurableQueues::read(const std::string& queue) const {
   Result<u64> version = number_member(json, "version", 0, ~u32{0});
   if (!version) return bad(version.error().text);
   if (*version != kConfigVersion) {
-    return fail(Code::kVersion, fmt::format("{} has version {}, this program knows version {}", where, *version,
-                                            kConfigVersion));
+    return fail(Code::kVersion,
+                fmt::format("{} has version {}, this program knows version {}", where, *version, kConfigVersion));
   }
   Result<std::string> name = string_member(json, "name");
   if (!name || *name != queue) return bad("it is not of queue " + queue);

@@ -23,8 +23,7 @@ bool ParkStore::map_now() {
 bool ParkStore::adopt(u64 loc, u64 seq) {
   if (!mapped_once_ && !map_now()) return false;
   const u64 size = mapping_.size_bytes();
-  if (loc < layout::kParkRecordsOffset || loc % kRecordAlignment != 0 || size < kHeadBytes ||
-      loc > size - kHeadBytes) {
+  if (loc < layout::kParkRecordsOffset || loc % kRecordAlignment != 0 || size < kHeadBytes || loc > size - kHeadBytes) {
     return false;
   }
   const auto* record = reinterpret_cast<const layout::ParkRecord*>(mapping_.data() + loc);
@@ -40,6 +39,8 @@ bool ParkStore::adopt(u64 loc, u64 seq) {
 }
 
 u64 ParkStore::place(const FrameView& frame, u32 group) {
+  // The header is its producer's to write over: one garbage length must not take the room of many messages.
+  if (frame.len > files_->constants().max_message_bytes) return 0;
   if (!mapped_once_ && !map_now()) return 0;
   const u64 need = kHeadBytes + align_up(frame.len, kRecordAlignment);
   u64 loc = layout::kParkRecordsOffset;

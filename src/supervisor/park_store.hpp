@@ -22,7 +22,8 @@ class ParkStore {
   // the entry, which consumers may); its room is then not reserved.
   bool adopt(u64 loc, u64 seq);
 
-  // Copies a frame into a record. Returns its place, 0 if the store is full (its bound, or shared memory).
+  // Copies a frame into a record. Returns its place, 0 if the store is full (its bound, or shared memory) or the frame
+  // is longer than a message may be.
   u64 place(const FrameView& frame, u32 group);
   void release(u64 loc);
 

@@ -91,8 +91,8 @@ journal::LogState log_state_of(const Queue& queue, const LaneCursor& lane_end, u
     if (layout::slot_life(A::load(slot.slot, std::memory_order_acquire)) != layout::SlotLife::kLive) continue;
     Result<Mapping> mapping = queue.files().map_group(index, Access::read_only, /*prefault=*/true);
     if (!mapping) continue;
-    const GroupView view = view_group(mapping->data(), queue.constants().words,
-                                      static_cast<u32>(queue.constants().parks));
+    const GroupView view =
+        view_group(mapping->data(), queue.constants().words, static_cast<u32>(queue.constants().parks));
     const std::optional<Settlements> settled =
         scan_group(queue, view, slot.mode == layout::GroupMode::kCompeting, lane_end, cap);
     if (!settled.has_value()) continue;  // the journal's thread enters it
@@ -117,15 +117,14 @@ QueueJournal::QueueJournal(std::shared_ptr<Queue> queue, std::unique_ptr<journal
 Result<std::unique_ptr<QueueJournal>> QueueJournal::start(std::shared_ptr<Queue> queue,
                                                           std::unique_ptr<journal::Disk> disk,
                                                           std::unique_ptr<journal::LogWriter> writer) {
-  std::unique_ptr<QueueJournal> journal(
-      new QueueJournal(std::move(queue), std::move(disk), std::move(writer)));
+  std::unique_ptr<QueueJournal> journal(new QueueJournal(std::move(queue), std::move(disk), std::move(writer)));
   QueueJournal* self = journal.get();
   const QueueFiles& files = *self->files_;
   if (register_range(files.wake(), layout::wake_file_bytes(files.constants().groups_max), self->fault_.get())) {
     self->guarded_.push_back(files.wake());
   }
-  if (!self->spsc_ && register_range(files.order_head(), layout::order_file_bytes(files.constants().cells),
-                                     self->fault_.get())) {
+  if (!self->spsc_ &&
+      register_range(files.order_head(), layout::order_file_bytes(files.constants().cells), self->fault_.get())) {
     self->guarded_.push_back(files.order_head());
   }
   const layout::QueueState& state = files.state();
@@ -192,10 +191,8 @@ Status QueueJournal::append_next(bool* appended) {
     if (found == RingOutcome::kEmpty) return {};
     if (found != RingOutcome::kOk) return fail(Code::kCorrupt, "a frame in its lane makes no sense");
     if (Status settled = settle_behind(frame.end); !settled) return settled;
-    if (Status taken = writer_->append_message({.seq = seq,
-                                                .lane = 0,
-                                                .frame_flags = frame.flags,
-                                                .bytes = {frame.payload, frame.len}});
+    if (Status taken = writer_->append_message(
+            {.seq = seq, .lane = 0, .frame_flags = frame.flags, .bytes = {frame.payload, frame.len}});
         !taken) {
       return taken;
     }
@@ -212,10 +209,8 @@ Status QueueJournal::append_next(bool* appended) {
       return fail(Code::kCorrupt, "an order cell points at something that is no message");
     }
     if (Status settled = settle_behind(seq + 1); !settled) return settled;
-    if (Status taken = writer_->append_message({.seq = seq,
-                                                .lane = frame.lane,
-                                                .frame_flags = frame.flags,
-                                                .bytes = {frame.payload, frame.len}});
+    if (Status taken = writer_->append_message(
+            {.seq = seq, .lane = frame.lane, .frame_flags = frame.flags, .bytes = {frame.payload, frame.len}});
         !taken) {
       return taken;
     }
@@ -285,8 +280,8 @@ Status QueueJournal::append_groups() {
                       in_log->second.name == name_of(slot) && in_log->second.mode == static_cast<u16>(slot.mode);
     if (in_log != writer_->state().groups.end() && !same) {
       const journal::GroupState gone = in_log->second;
-      if (Status removed = append_or_flush(
-              [&] { return writer_->append_group(index, journal::GroupChange::kRemove, gone); });
+      if (Status removed =
+              append_or_flush([&] { return writer_->append_group(index, journal::GroupChange::kRemove, gone); });
           !removed) {
         return removed;
       }
@@ -306,8 +301,8 @@ Status QueueJournal::append_groups() {
           scan_group(*queue_, born.view, born.competing, lane_at_, writer_->next_seq());
       if (!settled.has_value()) return {};  // the epoch is not done: looked at again next turn
       const journal::GroupState state = group_state(slot, *settled);
-      if (Status entered = append_or_flush(
-              [&] { return writer_->append_group(index, journal::GroupChange::kCreate, state); });
+      if (Status entered =
+              append_or_flush([&] { return writer_->append_group(index, journal::GroupChange::kCreate, state); });
           !entered) {
         return entered;
       }
@@ -334,8 +329,8 @@ Status QueueJournal::append_settlements(bool all, bool* capped) {
     Group& group = groups_[index];
     if (group.mapping.data() == nullptr) continue;
     // As publishers see it, and before the scan.
-    const u64 released = group.competing ? effective_base<A>(group.view)
-                                         : A::load(group.view.head->base, std::memory_order_acquire);
+    const u64 released =
+        group.competing ? effective_base<A>(group.view) : A::load(group.view.head->base, std::memory_order_acquire);
     limit = std::min(limit, released + ring);
     std::optional<Settlements> settled =
         scan_group(*queue_, group.view, group.competing, lane_at_, writer_->next_seq());
@@ -346,8 +341,8 @@ Status QueueJournal::append_settlements(bool all, bool* capped) {
     *capped = *capped || settled->capped;
     settled->capped = false;
     if (!all && *settled == group.written) continue;
-    if (Status appended = append_or_flush(
-            [&] { return writer_->append_cursor(index, settled->base, log_runs(*settled)); });
+    if (Status appended =
+            append_or_flush([&] { return writer_->append_cursor(index, settled->base, log_runs(*settled)); });
         !appended) {
       return appended;
     }
@@ -614,7 +609,8 @@ Status QueueJournal::write_groups(u64 timeout_ns) {
   wake_sleepers(files_->wake()->journal, 1);
   const bool done = changed_.wait_for(lock, std::chrono::nanoseconds(timeout_ns),
                                       [&] { return groups_written_ >= ask || !trouble_.empty(); });
-  if (!trouble_.empty()) return fail(Code::kIo, fmt::format("queue {}: its journal failed: {}", queue_->name(), trouble_));
+  if (!trouble_.empty())
+    return fail(Code::kIo, fmt::format("queue {}: its journal failed: {}", queue_->name(), trouble_));
   if (!done) {
     return fail(Code::kTimeout, fmt::format("queue {}: the group is there, but its journal has not written it in time; "
                                             "the disk is slow",

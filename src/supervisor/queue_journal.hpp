@@ -101,8 +101,8 @@ class QueueJournal {
   bool spsc_;
   bool delivers_;  // consumers wait for the mark: this thread wakes them
   OrderView order_;
-  LaneCursor lane_at_;      // SPSC: behind the last frame appended
-  u64 sent_position_ = 0;   // SPSC: the same of the block in flight
+  LaneCursor lane_at_;     // SPSC: behind the last frame appended
+  u64 sent_position_ = 0;  // SPSC: the same of the block in flight
   u64 durable_position_ = 0;
   u64 group_epoch_ = ~u64{0};
   std::vector<Group> groups_;
@@ -122,7 +122,7 @@ class QueueJournal {
   std::atomic<bool> stopping_{false};
   mutable std::mutex mutex_;
   std::condition_variable changed_;
-  u64 groups_asked_ = 0;    // guarded by mutex_, as the rest
+  u64 groups_asked_ = 0;  // guarded by mutex_, as the rest
   u64 groups_written_ = 0;
   bool prepare_asked_ = true;
   Counts counts_;

@@ -82,7 +82,8 @@ class Rebuilding {
     for (const auto& [index, group] : writer_.state().groups) {
       if (index >= files_->constants().groups_max || group.name.size() > layout::kNameLengthMax ||
           (group.mode != 1 && group.mode != 2)) {
-        return fail(Code::kCorrupt, fmt::format("queue {}: its log names a group {} that cannot be", queue_.name, index));
+        return fail(Code::kCorrupt,
+                    fmt::format("queue {}: its log names a group {} that cannot be", queue_.name, index));
       }
       if (Status made = make_group_file(*files_, index, first_seq_); !made) return made;
       Result<Mapping> mapping = files_->map_group(index, Access::read_write, /*prefault=*/true);
@@ -151,7 +152,8 @@ class Rebuilding {
       }
       RingOutcome why = RingOutcome::kOk;
       // SPSC counts lane positions: nothing of this lane is free.
-      u8* room = shared_->is_spsc() ? spsc_.reserve(bytes.size(), [] { return u64{0}; }, &why)
+      u8* room = shared_->is_spsc() ? spsc_.reserve(
+                                          bytes.size(), [] { return u64{0}; }, &why)
                                     : order_->reserve(bytes.size(), mark, &why);
       if (room == nullptr) {
         if (shared_->is_spsc() || why == RingOutcome::kTooBig) {
@@ -171,8 +173,8 @@ class Rebuilding {
         u64 seq = 0;
         u64 published = 0;
         if (order_->publish(mark, &seq, &published) != RingOutcome::kOk || seq != expected_seq_) {
-          return fail(Code::kCorrupt, fmt::format("queue {}: message {} of its log came out as {}", queue_.name,
-                                                  expected_seq_, seq));
+          return fail(Code::kCorrupt,
+                      fmt::format("queue {}: message {} of its log came out as {}", queue_.name, expected_seq_, seq));
         }
         files_->lane_slot(lane_).last_seq = seq;
       }
@@ -220,8 +222,8 @@ class Rebuilding {
       frame.flags = message.frame_flags;
       const u64 loc = parks_->place(frame, group.index);
       if (loc == 0) {
-        return fail(Code::kDiskFull, fmt::format("queue {}: no room for message {} beside the window", queue_.name,
-                                                 message.seq));
+        return fail(Code::kDiskFull,
+                    fmt::format("queue {}: no room for message {} beside the window", queue_.name, message.seq));
       }
       layout::ParkEntry& entry = group.view.parks[group.parked];
       A::store(entry.seq, message.seq, std::memory_order_relaxed);

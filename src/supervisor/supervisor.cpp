@@ -178,9 +178,10 @@ Status Supervisor::open_durable_queues(bool create) {
   if (!opened) return fail(opened.error());
   durable_ = std::move(*opened);
   if (!durable_->outlives_power()) {
-    spdlog::warn("{} lies in memory: durable queues there survive processes, not a power cut; name a place on a disk "
-                 "with MOORING_DATA",
-                 paths_.data_directory);
+    spdlog::warn(
+        "{} lies in memory: durable queues there survive processes, not a power cut; name a place on a disk "
+        "with MOORING_DATA",
+        paths_.data_directory);
   }
   return {};
 }
@@ -204,8 +205,8 @@ Result<std::unique_ptr<QueueKeeper>> Supervisor::open_queue(const std::string& n
   }
   Result<std::shared_ptr<Queue>> queue = Queue::attach(shared_directory_, paths_.owner, name, /*as_supervisor=*/true);
   if (!queue) return fail(queue.error());
-  if (Status status = opening->keeper->start_journal(std::move(opening->disk), std::move(opening->writer),
-                                                     std::move(*queue));
+  if (Status status =
+          opening->keeper->start_journal(std::move(opening->disk), std::move(opening->writer), std::move(*queue));
       !status) {
     return fail(status.error());
   }
@@ -221,9 +222,10 @@ void Supervisor::adopt_queue(const std::string& name, bool durable) {
     return;
   }
   if (!durable && (*keeper)->constants().durability == layout::Durability::kDurable) {
-    spdlog::warn("queue {}: its log is not in {}: a removal was cut short, or MOORING_DATA was another; the shared "
-                 "memory stays until the queue is removed",
-                 name, paths_.data_directory);
+    spdlog::warn(
+        "queue {}: its log is not in {}: a removal was cut short, or MOORING_DATA was another; the shared "
+        "memory stays until the queue is removed",
+        name, paths_.data_directory);
     return;
   }
   queues_[name] = std::move(*keeper);

@@ -3,7 +3,7 @@
 //   - the control socket: one JSON object a packet (queue/control_protocol.hpp), every member checked
 //   - a pidfd for each process that holds a seat or a lane: readable = dead, confirmed; nothing else ever is
 //   - the bell: a futex in shared memory that clients bump when they want a look around (a nack, no room)
-//   - a tick per queue: 10 ms while something moves there, up to a second while nothing does
+//   - a tick per queue: 10 ms while something moves there, up to five seconds while nothing does
 //
 // It may be killed at any instruction: the lock is gone with it, clients go on, and the next one adopts every queue
 // (queue_keeper.hpp says what it finds). A supervisor that is merely stopped keeps the lock: nobody replaces it.
@@ -114,7 +114,7 @@ class Supervisor {
   File listener_;
   bool listening_ = false;
   u64 listen_again_ns_ = 0;
-  u64 strangers_ = 0;      // connections that have not said hello
+  u64 strangers_ = 0;  // connections that have not said hello
   u64 next_serial_ = 0;
   std::atomic<bool> bell_fault_{false};
   EventLoop loop_;

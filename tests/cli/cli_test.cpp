@@ -101,6 +101,15 @@ TEST_F(Cli, PublishesLinesOfAFileAndOfAPipeAtARate) {
   EXPECT_EQ(run("mooring receive q --count 105 | cksum").out, run("seq 1 105 | cksum").out);
 }
 
+TEST_F(Cli, PublishersWithoutAConsumerDoNotRunOutOfLanes) {
+  service_.start();
+  run("mooring create q --capacity 4096 --producers 4");
+  const Ran published = run("for i in $(seq 200); do mooring publish q $i || exit 1; done 2>&1");
+  EXPECT_EQ(published.exit_code, 0) << published.out;
+  EXPECT_EQ(run("mooring receive q --count 200 | cksum").out, run("seq 200 | cksum").out);
+  EXPECT_EQ(run("mooring receive q").exit_code, 4);
+}
+
 TEST_F(Cli, ExecAcknowledgesOrGivesBack) {
   service_.start();
   run("mooring create q --capacity 4096");
@@ -142,6 +151,19 @@ TEST_F(Cli, SaysWhatToDoWhereNobodyServes) {
   // Started on demand.
   EXPECT_EQ(run("MOORING_AUTOSTART=1 mooring create q --capacity 4096").exit_code, 0);
   EXPECT_EQ(run("mooring publish q x").exit_code, 0);
+  EXPECT_EQ(run("mooring shutdown").exit_code, 0);
+}
+
+// As a distribution installs it: the library in lib/<triple> of the prefix.
+TEST_F(Cli, FindsMooringdBesideAMultiArchLibrary) {
+  run("mkdir -p prefix/bin prefix/lib/some-linux-gnu");
+  run("cp " MOORING_BIN_DIR "/mooringd prefix/bin; cp -P " MOORING_BIN_DIR
+      "/../lib/libmooring.so* prefix/lib/some-linux-gnu");
+  const Ran created =
+      run("unset MOORING_MOORINGD; export MOORING_AUTOSTART=1; LD_LIBRARY_PATH=$PWD/prefix/lib/some-linux-gnu "
+          "PATH=/usr/bin:/bin " MOORING_BIN_DIR "/mooring create q --capacity 4096 2>&1");
+  EXPECT_EQ(created.exit_code, 0) << created.out;
+  EXPECT_EQ(run("readlink /proc/$(cat instance/mooringd.pid)/exe").out, service_.root() + "/prefix/bin/mooringd\n");
   EXPECT_EQ(run("mooring shutdown").exit_code, 0);
 }
 

@@ -1,8 +1,8 @@
-// Attaching and detaching, killed at its system calls: a client opens an instance, a producer and a consumer, uses and
-// closes them; it is killed before and after system calls it makes: the first and the last of each kind, and a sample of
-// the others (MOORING_STEP_SEED changes it, MOORING_STEP_ALL=1 takes them all). Afterwards a new client finds its one lane
-// and its one seat free, and the message where it should be. (Shared memory is changed by attach only in between: the
-// order of its stores is what crash/step_test and supervisor/supervisor_test look at.)
+// Attaching and detaching, killed at its system calls: a client opens an instance, a producer and a consumer, uses
+// and closes them; it is killed before and after system calls it makes: the first and the last of each kind, and a
+// sample of the others (MOORING_STEP_SEED changes it, MOORING_STEP_ALL=1 takes them all). Afterwards a new client finds
+// its one lane and its one seat free, and the message where it should be. (Shared memory is changed by attach only in
+// between: the order of its stores is what crash/step_test and supervisor/supervisor_test look at.)
 #include <sys/ptrace.h>
 
 #include <algorithm>
@@ -77,7 +77,7 @@ std::vector<std::uint64_t> stops_of_a_life(const std::string& path) {
   return stops;
 }
 
-// Runs it to its stop `stops` and kills it there; or to its end, if that comes first: another life may have a stop less.
+// Runs it to its stop `stops` and kills it there; or to its end, if that comes first: a life may have a stop less.
 void kill_at(std::size_t stops, const std::string& path) {
   const pid_t child = start_traced(path);
   ASSERT_GT(child, 0);

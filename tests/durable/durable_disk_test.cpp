@@ -4,7 +4,6 @@
 #include <sys/mount.h>
 #include <sys/statvfs.h>
 
-
 #include "durable_service.hpp"
 #include "journal/posix_disk.hpp"
 #include "journal/recovery.hpp"
@@ -15,9 +14,9 @@
 namespace mooring {
 namespace {
 
-using test::DurableService;
 using test::drain;
 using test::durable_options;
+using test::DurableService;
 using test::eventually;
 using test::kPatienceNs;
 using test::no_wait;

@@ -23,14 +23,31 @@ struct Board {
 };
 
 // Every point of the durable path; the test says so if one is never met.
-constexpr const char* kPoints[] = {
-    "journal.log_mark",        "journal.durable_seq",    "journal.durable_mark", "journal.segment_created",
-    "journal.segment_zeroed",  "journal.segment_renamed", "journal.header_written", "journal.sealed",
-    "journal.sent",            "journal.written",        "journal.synced",       "journal.locked",
-    "journal.scanned",         "journal.snapshot_written", "journal.opened",     "rebuild.created",
-    "rebuild.groups",          "rebuild.published",      "rebuild.marks",        "durable.log_open",
-    "durable.rebuilt",         "durable.directory_made", "durable.config_written", "durable.renamed",
-    "durable.old"};
+constexpr const char* kPoints[] = {"journal.log_mark",
+                                   "journal.durable_seq",
+                                   "journal.durable_mark",
+                                   "journal.segment_created",
+                                   "journal.segment_zeroed",
+                                   "journal.segment_renamed",
+                                   "journal.header_written",
+                                   "journal.sealed",
+                                   "journal.sent",
+                                   "journal.written",
+                                   "journal.synced",
+                                   "journal.locked",
+                                   "journal.scanned",
+                                   "journal.snapshot_written",
+                                   "journal.opened",
+                                   "rebuild.created",
+                                   "rebuild.groups",
+                                   "rebuild.published",
+                                   "rebuild.marks",
+                                   "durable.log_open",
+                                   "durable.rebuilt",
+                                   "durable.directory_made",
+                                   "durable.config_written",
+                                   "durable.renamed",
+                                   "durable.old"};
 
 const char* point_name = nullptr;
 int point_turn = 0;
@@ -84,8 +101,7 @@ int live(const std::string& path, Board* board, std::uint32_t kind, std::uint64_
 
 class KillPoints : public ::testing::TestWithParam<std::tuple<std::uint32_t, bool>> {};
 INSTANTIATE_TEST_SUITE_P(All, KillPoints,
-                         ::testing::Combine(::testing::Values(MOORING_KIND_SPSC, MOORING_KIND_MPMC),
-                                            ::testing::Bool()),
+                         ::testing::Combine(::testing::Values(MOORING_KIND_SPSC, MOORING_KIND_MPMC), ::testing::Bool()),
                          [](const auto& info) {
                            return std::string(std::get<0>(info.param) == MOORING_KIND_SPSC ? "Spsc" : "Mpmc") +
                                   (std::get<1>(info.param) ? "MemoryLost" : "MemoryKept");
@@ -104,9 +120,8 @@ TEST_P(KillPoints, TheSuccessorHasEverythingThatWasPromised) {
       bool killed = false;
       // The first life begins with nothing, the second with a log alone.
       for (int life = 0; life < 2 && !killed; ++life) {
-        Worker doomed([&](const Worker::Line& line) {
-          return serve_until_killed(line, service.path(), board, name, turn);
-        });
+        Worker doomed(
+            [&](const Worker::Line& line) { return serve_until_killed(line, service.path(), board, name, turn); });
         if (doomed.heard('s')) {
           Worker client([&](const Worker::Line& line) {
             const int status = live(service.path(), board, kind, 60);

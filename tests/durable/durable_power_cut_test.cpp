@@ -60,10 +60,11 @@ class LoopDisk {
   bool unmount() {
     // Whatever held it is dead, but the kernel may be some steps behind.
     return eventually([&] {
-      const bool gone = ::umount2(mount_point().c_str(), 0) == 0;
-      is_mounted_ = !gone;
-      return gone || errno != EBUSY;
-    }) && !is_mounted_;
+             const bool gone = ::umount2(mount_point().c_str(), 0) == 0;
+             is_mounted_ = !gone;
+             return gone || errno != EBUSY;
+           }) &&
+           !is_mounted_;
   }
   // From here on nothing reaches the disk: what is not there is lost.
   bool cut() const {
@@ -134,8 +135,8 @@ int publish_pipelined(const Worker::Line& line, const std::string& path, Ledger*
     const auto seq = producer.publish(text);
     if (!seq.has_value()) return 1;
     waiting.emplace_back(*seq, i);
-    for (const std::uint64_t durable = producer.durable_seq();
-         known < waiting.size() && waiting[known].first < durable; ++known) {
+    for (const std::uint64_t durable = producer.durable_seq(); known < waiting.size() && waiting[known].first < durable;
+         ++known) {
       ledger->published[1].store(waiting[known].second + 1);
     }
   }

@@ -309,7 +309,8 @@ std::unique_ptr<SimDisk> SimDisk::clone() const {
   for (const DirectoryOperation& operation : directory_operations_) {
     copy->directory_operations_.push_back({operation.from, operation.to, copy_of(operation.inode)});
   }
-  for (const Ghost& ghost : in_flight_) copy->in_flight_.push_back({copy_of(ghost.inode), ghost.offset, ghost.bytes, 0});
+  for (const Ghost& ghost : in_flight_)
+    copy->in_flight_.push_back({copy_of(ghost.inode), ghost.offset, ghost.bytes, 0});
   for (const Ghost& ghost : ghosts_) {
     copy->ghosts_.push_back({copy_of(ghost.inode), ghost.offset, ghost.bytes, ghost.at_operation});
   }
@@ -340,7 +341,8 @@ void SimDisk::remove_for_good(const std::string& name) {
 }
 
 void SimDisk::make_unreadable(const std::string& name, u64 offset, u64 bytes) {
-  for (u64 at = 0; at < bytes; at += kSectorBytes) names_.at(name)->unreadable_sectors.insert((offset + at) / kSectorBytes);
+  for (u64 at = 0; at < bytes; at += kSectorBytes)
+    names_.at(name)->unreadable_sectors.insert((offset + at) / kSectorBytes);
 }
 
 }  // namespace mooring::test

@@ -59,7 +59,8 @@ class SimDisk final : public journal::Disk {
   void power_cut(u64 mask, std::size_t directory_operations);
   std::size_t outstanding_sectors() const;
   std::size_t outstanding_directory_operations() const { return directory_operations_.size(); }
-  // Only the process is gone: nothing is lost, writes in flight land later or never; `locks_wait`: a lock waits for them.
+  // Only the process is gone: nothing is lost, writes in flight land later or never; `locks_wait`: a lock waits for
+  // them.
   void process_killed(Random& random, bool locks_wait);
   std::unique_ptr<SimDisk> clone() const;
 

@@ -1,6 +1,7 @@
 #include "journal/sim_log.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace mooring::test {
 
@@ -44,7 +45,8 @@ class SimLog::Reader : public journal::LogVisitor {
     if (sent == log_.sent_.end()) {
       wrong = "phantom: message " + std::to_string(message.seq) + " was never appended";
     } else if (message.bytes.size() != sent->second.len || message.lane != sent->second.lane ||
-               !std::equal(message.bytes.begin(), message.bytes.end(), payload_of(sent->second.key, sent->second.len))) {
+               !std::equal(message.bytes.begin(), message.bytes.end(),
+                           payload_of(sent->second.key, sent->second.len))) {
       wrong = "phantom: message " + std::to_string(message.seq) + " has other bytes than were appended";
     } else if (first_ && message.seq != last_ + 1) {
       wrong = "hole: message " + std::to_string(message.seq) + " follows " + std::to_string(last_);
@@ -84,19 +86,27 @@ void SimLog::flushed() {
   ++counts_.announced;
   announced_ = flushed_.empty() ? announced_ : flushed_.back();
   announced_.next_seq = next_seq;
+  announced_mark_ = writer_->durable();
   flushed_.clear();
 }
 
 void SimLog::append_something() {
   const u64 kind = random_.below(20);
   u64 len = random_.below(300);
-  if (kind == 0) len = random_.below(log_options_.message_bytes_max);
-  else if (kind < 4) len = random_.below(6000);
-  const Sent sent{next_key_++, len, static_cast<u32>(random_.below(5))};
+  if (kind == 0)
+    len = random_.below(log_options_.message_bytes_max);
+  else if (kind < 4)
+    len = random_.below(6000);
+  Sent sent{next_key_++, len, static_cast<u32>(random_.below(5))};
   const u64 seq = writer_->next_seq();
+  // After a warm restart the ring still has what was published: it is logged again, the same.
+  if (const auto again = sent_.find(seq); again != sent_.end()) sent = again->second;
+  len = sent.len;
   const Status done = writer_->append_message({seq, sent.lane, 7, {payload_of(sent.key, len), len}});
-  if (done) sent_[seq] = sent;
-  else note(done);
+  if (done)
+    sent_[seq] = sent;
+  else
+    note(done);
 }
 
 void SimLog::change_something() {
@@ -137,7 +147,7 @@ void SimLog::change_something() {
       const u64 durable = std::max(announced_.next_seq, picked->second.base);
       u64 base = picked->second.base + random_.below(durable - picked->second.base + 1);
       std::vector<AckRun> runs;
-      for (u64 at = base; runs.size() < 5; ) {
+      for (u64 at = base; runs.size() < 5;) {
         const u64 first = at + 1 + random_.below(3);
         const u64 count = 1 + random_.below(3);
         if (first + count > durable) break;
@@ -156,7 +166,7 @@ std::optional<std::string> SimLog::step() {
     case 0: note(writer_->prepare()); break;
     case 1: {
       const auto base = writer_->state().min_base();
-      static_cast<void>(writer_->retire(base.value_or(log_options_.first_seq)));
+      if (const auto retired = writer_->retire(base.value_or(log_options_.first_seq))) counts_.retired += *retired;
       break;
     }
     case 2:
@@ -233,9 +243,29 @@ std::optional<std::string> SimLog::open() {
   }
   // What it found is history from now on, and told to everybody.
   announced_ = {opened->recovered.next_seq, opened->recovered.state};
+  announced_mark_ = writer_->durable();
   must_have_ = announced_.next_seq;
   flushed_.clear();
   sent_.erase(sent_.lower_bound(announced_.next_seq), sent_.end());
+  return std::nullopt;
+}
+
+// What was published and not announced is still in the ring; groups and parks are those of shared memory, which is
+// never
+// behind what was announced.
+std::optional<std::string> SimLog::resume() {
+  is_opening_ = true;
+  auto resumed = journal::resume_log(*disk_, log_options_, announced_mark_, announced_.state);
+  if (!resumed) {
+    if (disk_->is_off() || disk_->counts().faults != 0 || resumed.error().code == Code::kDiskFull) return std::nullopt;
+    return "resuming failed: " + resumed.error().text;
+  }
+  is_opening_ = false;
+  ++counts_.resumed;
+  writer_ = std::move(*resumed);
+  if (writer_->next_seq() != announced_.next_seq) return "resumed at another seq than was announced";
+  announced_mark_ = writer_->durable();
+  flushed_.clear();
   return std::nullopt;
 }
 
@@ -260,6 +290,11 @@ std::optional<std::string> SimLog::verify(bool after_power_cut) {
   if (!journal::goes_on(row)) {
     std::string text = std::string("refusal: row ") + static_cast<char>(row);
     for (const auto& finding : scan->findings) text += "; " + finding.file + ": " + finding.text;
+    for (const auto& one : scan->segments) {
+      text += "\n    " + std::to_string(one.number) + (one.begun ? " incarnation " : " not begun ") +
+              std::to_string(one.incarnation) + " log position " + std::to_string(one.first_log_pos) + " to " +
+              std::to_string(one.end_log_pos) + " blocks " + std::to_string(one.blocks);
+    }
     return text;
   }
   if (!reader.wrong.empty()) return reader.wrong;
@@ -273,7 +308,8 @@ std::optional<std::string> SimLog::verify(bool after_power_cut) {
            std::to_string(must_have_);
   }
   if (const auto base = scan->state.min_base(); base && *base < next_seq) {
-    if (!reader.first_ || *reader.first_ > *base) return "lost: message " + std::to_string(*base) + " is needed and gone";
+    if (!reader.first_ || *reader.first_ > *base)
+      return "lost: message " + std::to_string(*base) + " is needed and gone";
   }
   if (reader.first_ && reader.last_ + 1 != next_seq) return "hole: the end of the log is not behind its last message";
   bool known = scan->state == announced_.state && next_seq == announced_.next_seq;
@@ -291,6 +327,7 @@ std::optional<std::string> SimLog::die() {
   if (options_.with_kills && random_.one_in(5)) {
     ++counts_.kills;
     disk_->process_killed(random_, random_.one_in(2));
+    may_resume_ = !is_opening_;
     return verify(false);
   }
   ++counts_.cuts;
@@ -305,17 +342,24 @@ std::optional<std::string> SimLog::live_and_die() {
   if (options_.with_faults && random_.one_in(3)) {
     const u64 count = 1 + random_.below(2);
     for (u64 i = 0; i < count; ++i) {
-      const DiskFault fault = random_.one_in(3) ? DiskFault::kShort : random_.one_in(3) ? DiskFault::kNoSpace
-                                                                                        : DiskFault::kIo;
+      const DiskFault fault = random_.one_in(3)   ? DiskFault::kShort
+                              : random_.one_in(3) ? DiskFault::kNoSpace
+                                                  : DiskFault::kIo;
       const u64 at = now + random_.below(80);
       disk_->fault_at(at, fault);
       // Faults come in twos, too: the second one while the first is being mended.
       if (random_.one_in(3)) disk_->fault_at(at + 1 + random_.below(4), fault);
     }
   }
-  if (options_.with_faults && random_.one_in(6)) disk_->full_from(now + random_.below(60));
-  else disk_->not_full();
-  if (auto wrong = open()) return wrong;
+  if (options_.with_faults && random_.one_in(6))
+    disk_->full_from(now + random_.below(60));
+  else
+    disk_->not_full();
+  if (std::exchange(may_resume_, false) && options_.with_resume && random_.one_in(2)) {
+    if (auto wrong = resume()) return wrong;
+  } else if (auto wrong = open()) {
+    return wrong;
+  }
   if (writer_) {
     if (auto wrong = work()) return wrong;
   }

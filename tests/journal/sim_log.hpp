@@ -25,7 +25,8 @@ namespace mooring::test {
 struct SimLogOptions {
   u64 steps_max = 60;
   bool with_faults = true;
-  bool with_kills = true;   // a process dies and the power stays
+  bool with_kills = true;          // a process dies and the power stays
+  bool with_resume = true;         // some kills are followed by a warm restart
   bool small_writes_only = false;  // nothing through submit()
   journal::JournalBug bug = journal::JournalBug::kNone;
 };
@@ -45,10 +46,12 @@ class SimLog {
     u64 cuts_in_recovery = 0;
     u64 kills = 0;
     u64 opened = 0;
+    u64 resumed = 0;
     u64 announced = 0;
     u64 found_more = 0;  // a cut left more than was announced
     u64 disk_full = 0;
     u64 failed_logs = 0;
+    u64 retired = 0;
     std::map<char, u64> rows;
   };
   const Counts& counts() const { return counts_; }
@@ -67,6 +70,7 @@ class SimLog {
   class Reader;
 
   std::optional<std::string> open();
+  std::optional<std::string> resume();
   std::optional<std::string> work();
   std::optional<std::string> step();
   std::optional<std::string> die();
@@ -86,8 +90,10 @@ class SimLog {
   bool has_opened_ = false;
   u64 next_key_ = 1;
   u32 next_group_ = 1;
-  std::map<u64, Sent> sent_;    // by seq, of this line of history
+  std::map<u64, Sent> sent_;  // by seq, of this line of history
   Point announced_;
+  journal::LogMark announced_mark_;
+  bool may_resume_ = false;     // killed at work, and shared memory survived
   std::vector<Point> flushed_;  // begun, not announced
   u64 must_have_ = 0;           // found after a power cut
   Counts counts_;

@@ -289,6 +289,30 @@ TEST_F(QueueFilesTest, GivenGroupOwnsEveryFileAndItsMembersGetIn) {
             0);
 }
 
+// Consumers write too (acks, and the words they sleep on): a group that may only read cannot take part.
+TEST_F(QueueFilesTest, AGroupThatMayOnlyReadIsToldWhichModeItNeeds) {
+  if (::geteuid() != 0) GTEST_SKIP() << "needs root, to become somebody else";
+  QueueOptions options = small_options();
+  options.file_mode = 0640;
+  options.group_id = 4321;
+  create_whole("orders", options);
+  ASSERT_EQ(::chmod(scratch_.path().c_str(), 0711), 0);
+  Child child([&] {
+    if (::setgid(4321) != 0 || ::setuid(54321) != 0) return 77;
+    const auto directory = open_shared_directory(scratch_.path(), 0, false);
+    if (!directory) return 76;
+    for (const Access order_access : {Access::read_only, Access::read_write}) {
+      const auto queue = QueueFiles::attach(*directory, 0, "orders", {.order_access = order_access});
+      if (queue || queue.error().code != Code::kPermission) return 1;
+      for (const char* part : {"0640", "0660", "--mode"}) {
+        if (queue.error().text.find(part) == std::string::npos) return 2;
+      }
+    }
+    return 0;
+  });
+  EXPECT_EQ(child.exit_code(), 0);
+}
+
 // ---- killed at every step ---------------------------------------------------------------------------------------
 
 std::vector<std::string> seen_points;

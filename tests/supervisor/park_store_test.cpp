@@ -9,7 +9,15 @@ namespace {
 
 class ParkStoreTest : public QueueFilesTest {
  protected:
-  ParkStoreTest() : files_(create_whole("parks")), store_(files_) {}
+  ParkStoreTest() : files_(create_whole("parks", options())), store_(files_) {}
+
+  // Messages as large as a step of the file.
+  static QueueOptions options() {
+    QueueOptions options = small_options();
+    options.max_message_bytes = layout::kParkStepBytes;
+    options.lane_bytes = 4 * layout::kParkStepBytes;
+    return options;
+  }
 
   u64 place(u64 seq, u64 len) {
     payload_.assign(len, static_cast<char>('a' + seq % 26));
@@ -61,6 +69,19 @@ TEST_F(ParkStoreTest, FullIsNoPlace) {
   while (placed <= bound && place(1, layout::kParkStepBytes) != 0) placed += layout::kParkStepBytes;
   EXPECT_GT(placed, bound / 2);
   EXPECT_LE(placed, bound);
+}
+
+// The length comes out of a frame header, which its producer may write over.
+TEST_F(ParkStoreTest, AFrameLongerThanAMessageHasNoPlace) {
+  const u64 most = files_.constants().max_message_bytes;
+  FrameView frame;  // the payload is not looked at
+  frame.seq = 1;
+  for (const u64 len : {most + 1, layout::kFrameLenMax, ~u64{0} - 7, ~u64{0}}) {
+    frame.len = len;
+    EXPECT_EQ(store_.place(frame, 0), 0U) << len;
+  }
+  EXPECT_EQ(store_.used_bytes(), 0U);
+  EXPECT_NE(place(1, most), 0U);
 }
 
 TEST_F(ParkStoreTest, ASuccessorKeepsWhatEntriesName) {

@@ -77,6 +77,50 @@ TEST_F(QueueKeeperTest, OnlyItsOwnerClosesAGrantAndOnlyThatOne) {
   EXPECT_NE(again.generation, seat.generation);
 }
 
+TEST_F(QueueKeeperTest, ALaneWhoseMessagesWaitIsGrantedOnlyWhenNoneIsFree) {
+  using A = HardwareAtomics;
+  auto keeper = make();  // two lanes
+  const QueueFiles files = attach_as_supervisor("kept");
+  const OrderView order{files.order_head(), files.order_cells(), files.constants().cells - 1,
+                        log2_of_power(files.constants().cells)};
+  const auto publish = [&](const LaneGrant& grant, u64 count) {
+    const Mapping mapping = take(files.map_lane(grant.lane, Access::read_write, false));
+    const layout::LaneSlot& slot = files.lane_slot(grant.lane);
+    OrderWriter<A> writer(order, view_lane(mapping, files.constants().lane_bytes), grant.lane, slot.reclaim_floor);
+    EXPECT_EQ(writer.inherit(slot.last_seq), RingOutcome::kOk);
+    const auto mark = [&] { return files.constants().first_seq; };  // nobody reads
+    RingOutcome why = RingOutcome::kOk;
+    u64 last = 0;
+    u64 published = 0;
+    for (u64 i = 0; i < count; ++i) {
+      ASSERT_NE(writer.reserve(100, mark, &why), nullptr);
+      writer.append(100);
+      ASSERT_EQ(writer.publish(mark, &last, &published), RingOutcome::kOk);
+    }
+    mark_lane(grant.lane, grant.generation, grant.generation);
+  };
+  const LaneGrant first = take(keeper->open_producer(kAlice));
+  publish(first, 3);
+  MOORING_EXPECT_OK(keeper->close_producer(kAlice, first.lane, first.generation));
+  const LaneGrant second = take(keeper->open_producer(kAlice));
+  EXPECT_NE(second.lane, first.lane) << "there was a free one";
+  publish(second, 1);
+  keeper->owner_died(kAlice);
+  const LaneGrant heir = take(keeper->open_producer(kBob));
+  EXPECT_EQ(heir.lane, second.lane) << "the one with more room";
+  EXPECT_EQ(heir.generation, second.generation + 1);
+  EXPECT_EQ(files.lane_slot(heir.lane).last_seq, files.constants().first_seq + 3);
+  // The notice that its owner before closed is old, and so is a request that comes late.
+  keeper->tick(1, /*bell=*/true);
+  MOORING_EXPECT_OK(keeper->close_producer(kAlice, second.lane, second.generation));
+  EXPECT_EQ(keeper->counts().producers, 1U);
+  publish(heir, 2);
+  const LaneGrant other = take(keeper->open_producer(kBob));
+  EXPECT_EQ(other.lane, first.lane) << "both lanes hold three messages: the first of them";
+  MOORING_EXPECT_OK(keeper->open_producer(kBob));
+  MOORING_EXPECT_FAILS(keeper->open_producer(kBob), Code::kNoSeat, "producers_max");
+}
+
 TEST_F(QueueKeeperTest, DeathFreesAllOfOneProcessAndNothingOfAnother) {
   auto keeper = make();
   take(keeper->open_producer(kAlice));

@@ -259,6 +259,63 @@ TEST(SupervisorProcess, LanesOfKilledProducersAreUsedAgain) {
   }
 }
 
+// Producers come, publish and go (or are killed in the middle of another message) while nobody reads: each goes on in
+// the lane of one that is gone, behind its messages.
+TEST(SupervisorProcess, ProducersThatComeAndGoDoNotUseUpTheLanes) {
+  Service service;
+  service.start();
+  Instance instance(service.path());
+  mooring_queue_options options = small();
+  options.producers_max = 3;
+  instance.create_queue("visits", options);
+  constexpr int kVisits = 60;
+  constexpr int kEach = 5;
+  for (int visit = 0; visit < kVisits; ++visit) {
+    const bool killed = visit % 4 == 3;
+    Worker writer([&](const Worker::Line& line) {
+      Instance own(service.path());
+      auto producer = open_when_free([&] { return own.open_producer("visits"); });
+      if (!producer) return 1;
+      for (int i = 0; i < kEach; ++i) producer->publish(std::to_string(visit * kEach + i));
+      if (!killed) return 0;
+      void* room = nullptr;
+      if (mooring_reserve(producer->get(), 300, 0, &room) != MOORING_OK) return 2;
+      std::memset(room, 'x', 300);
+      line.say('p');
+      line.rest();
+    });
+    if (killed) {
+      ASSERT_TRUE(writer.heard('p'));
+      writer.kill(SIGKILL);
+      writer.join();
+    } else {
+      ASSERT_EQ(writer.join(), 0) << visit;
+    }
+    if (visit == kVisits / 2) {  // what a successor makes of inherited lanes
+      service.kill_supervisor();
+      service.start();
+    }
+  }
+  // All lanes are another's: those of the living are not given away.
+  std::vector<Producer> held;
+  for (int i = 0; i < 3; ++i) {
+    auto producer = open_when_free([&] { return instance.open_producer("visits"); });
+    ASSERT_TRUE(producer.has_value());
+    held.push_back(std::move(*producer));
+  }
+  EXPECT_THROW((void)instance.open_producer("visits"), Failure);
+  for (std::size_t i = 0; i < held.size(); ++i) held[i].publish(std::to_string(kVisits * kEach + static_cast<int>(i)));
+  Consumer consumer = instance.open_consumer("visits");
+  for (int i = 0; i < kVisits * kEach + 3; ++i) {
+    const auto message = consumer.receive(kPatienceNs);
+    ASSERT_TRUE(message.has_value());
+    ASSERT_EQ(text_of(*message), std::to_string(i));
+    EXPECT_EQ(message->attempt, 1U);
+    EXPECT_TRUE(consumer.ack(*message));
+  }
+  EXPECT_FALSE(consumer.receive(0).has_value());
+}
+
 TEST(SupervisorProcess, WhatWasClosedWithoutItIsFreeAfterwards) {
   Service service;
   service.start();
@@ -495,14 +552,16 @@ TEST(SupervisorProcess, ClientsComeAndGoWhileItKeepsLeaving) {
 
 TEST(SupervisorProcess, OfManyStartedAtOnceOneServes) {
   Service service;
-  constexpr int kClients = 15;  // each keeps a lane until its message is consumed
+  constexpr int kClients = 20;
+  mooring_queue_options options = small();
+  options.producers_max = kClients;
   std::vector<std::unique_ptr<Worker>> workers;
   for (int i = 0; i < kClients; ++i) {
     workers.push_back(std::make_unique<Worker>([&](const Worker::Line& line) {
       line.say('r');
       line.hear();
       Instance instance(service.path(), MOORING_AUTOSTART);
-      instance.create_queue("race", small());
+      instance.create_queue("race", options);
       instance.open_producer("race").publish("x");
       line.say('d');
       line.hear();

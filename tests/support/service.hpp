@@ -11,10 +11,13 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -171,6 +174,22 @@ class Service {
   void start(const std::vector<std::string>& more = {}) {
     pid_ = spawn(more);
     ASSERT_TRUE(logged("serves")) << said_;
+  }
+  // Starts one that logs errors only, for tests that make it say so much that nobody reads it all; it serves when it
+  // can be connected to, by a socket that is closed at once.
+  void start_quietly() {
+    pid_ = spawn({"--log-level", "error"});
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    std::memcpy(address.sun_path, (path_ + "/control").c_str(), path_.size() + sizeof "/control");
+    const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(kWatchdogMs);
+    for (bool serves = false; !serves;) {
+      ASSERT_LT(std::chrono::steady_clock::now(), until) << "mooringd does not listen";
+      const int fd = ::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+      serves = ::connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
+      ::close(fd);
+      if (!serves) ::sched_yield();
+    }
   }
   // Starts one that is expected to leave by itself; returns its exit status. `said` gets its standard error.
   int run_to_end(const std::vector<std::string>& more, std::string* said) {

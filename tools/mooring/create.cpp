@@ -60,10 +60,8 @@ int run(const Create& create, const Context& context) {
     instance.create_group(create.queue, group, exclusive ? MOORING_MODE_EXCLUSIVE : MOORING_MODE_COMPETING);
   }
   if (context.json) {
-    print_json({{"queue", create.queue},
-                {"kind", create.kind},
-                {"durability", create.durability},
-                {"groups", create.groups}});
+    print_json(
+        {{"queue", create.queue}, {"kind", create.kind}, {"durability", create.durability}, {"groups", create.groups}});
   } else {
     fmt::print("queue {} is there ({}, {})\n", create.queue, create.kind, create.durability);
     for (const std::string& group : create.groups) {
@@ -85,12 +83,14 @@ void add_create(CLI::App& app, Context& context) {
   command->add_option("--kind", create->kind, "spsc: one producer, exclusive groups; mpmc: many of both")
       ->check(CLI::IsMember({"spsc", "mpmc"}))
       ->capture_default_str();
-  command->add_option("--durability", create->durability,
-                      "volatile: survives the death of any process, not a reboot; durable: a power cut, too")
+  command
+      ->add_option("--durability", create->durability,
+                   "volatile: survives the death of any process, not a reboot; durable: a power cut, too")
       ->check(CLI::IsMember({"volatile", "durable"}))
       ->capture_default_str();
-  command->add_option("--deliver", create->deliver,
-                      "of a durable queue: what is on the disk, or early, what a power cut may take back")
+  command
+      ->add_option("--deliver", create->deliver,
+                   "of a durable queue: what is on the disk, or early, what a power cut may take back")
       ->check(CLI::IsMember({"durable", "early"}))
       ->capture_default_str();
   command->add_option("--overflow", create->overflow, "what a full queue does to publishers")

@@ -120,8 +120,8 @@ int run(const Publish& publish, const Context& context) {
   auto finish = [&] {
     progress.acknowledged(durable ? producer.durable_seq() : ~std::uint64_t{0}, now_ns(), true);
     while (durable && progress.count() < published) {
-      const int code = mooring_wait_durable(producer.get(), MOORING_EVERYTHING,
-                                            std::min<std::uint64_t>(timeout_ns, 100'000'000));
+      const int code =
+          mooring_wait_durable(producer.get(), MOORING_EVERYTHING, std::min<std::uint64_t>(timeout_ns, 100'000'000));
       progress.acknowledged(producer.durable_seq(), now_ns(), true);
       if (code == MOORING_OK || code == MOORING_TIMEOUT || code == MOORING_INTERRUPTED) {
         if (code != MOORING_OK && (interrupted() || publish.timeout_seconds >= 0)) break;

@@ -1,4 +1,4 @@
-#include "queue/consumer_descriptor.hpp"
+#include "queue/wake_descriptor.hpp"
 
 #include <fmt/format.h>
 #include <sys/eventfd.h>
@@ -24,7 +24,7 @@ class DescriptorThread : public std::enable_shared_from_this<DescriptorThread> {
 
   // A thread with room for one more, started if need be, that has `entry` now. Threads do not cross fork: a child
   // starts its own.
-  static Result<std::shared_ptr<DescriptorThread>> with_room_for(ConsumerDescriptor* entry) {
+  static Result<std::shared_ptr<DescriptorThread>> with_room_for(WakeDescriptor* entry) {
     static std::mutex threads_mutex;
     static std::vector<std::weak_ptr<DescriptorThread>> threads;
     static pid_t owner = 0;
@@ -57,13 +57,13 @@ class DescriptorThread : public std::enable_shared_from_this<DescriptorThread> {
     if (thread_.joinable()) thread_.join();
   }
 
-  bool add(ConsumerDescriptor* entry) {
+  bool add(WakeDescriptor* entry) {
     const std::lock_guard lock(mutex_);
     if (entries_.size() >= kEntriesMax) return false;
     entries_.push_back(entry);
     return true;
   }
-  void remove(ConsumerDescriptor* entry) {
+  void remove(WakeDescriptor* entry) {
     const std::lock_guard lock(mutex_);
     std::erase(entries_, entry);
   }
@@ -82,7 +82,7 @@ class DescriptorThread : public std::enable_shared_from_this<DescriptorThread> {
       waiters[count++] = {&kick_, HardwareAtomics::load(kick_, std::memory_order_acquire)};
       {
         const std::lock_guard lock(mutex_);
-        for (ConsumerDescriptor* entry : entries_) {
+        for (WakeDescriptor* entry : entries_) {
           if (!entry->armed_.load(std::memory_order_acquire)) continue;
           const u32 seen = entry->seen_.load(std::memory_order_relaxed);
           if (HardwareAtomics::load(entry->slot_->futex, std::memory_order_acquire) != seen) {
@@ -97,7 +97,7 @@ class DescriptorThread : public std::enable_shared_from_this<DescriptorThread> {
       const FutexWaitvResult waited = futex_waitv({waiters.data(), count}, deadline_ns);
       if (waited.result == FutexResult::kTimeout) {
         const std::lock_guard lock(mutex_);
-        for (ConsumerDescriptor* entry : entries_) {
+        for (WakeDescriptor* entry : entries_) {
           if (entry->armed_.load(std::memory_order_acquire)) entry->signal();
         }
         bound_ns = std::min(bound_ns * 2, kSleepIdleNs);
@@ -108,28 +108,28 @@ class DescriptorThread : public std::enable_shared_from_this<DescriptorThread> {
   }
 
   std::mutex mutex_;
-  std::vector<ConsumerDescriptor*> entries_;
+  std::vector<WakeDescriptor*> entries_;
   u32 kick_ = 0;
   std::atomic<bool> stopping_{false};
   std::thread thread_;
 };
 
-Result<std::unique_ptr<ConsumerDescriptor>> ConsumerDescriptor::make(layout::WakeSlot& slot) {
+Result<std::unique_ptr<WakeDescriptor>> WakeDescriptor::make(layout::WakeSlot& slot) {
   // Readable from the start: there may be messages already, and the first receive that finds none arms it.
   File event(::eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!event.is_open()) return fail_errno(errno, "cannot make an eventfd for a consumer");
-  std::unique_ptr<ConsumerDescriptor> descriptor(new ConsumerDescriptor(slot, std::move(event)));
+  std::unique_ptr<WakeDescriptor> descriptor(new WakeDescriptor(slot, std::move(event)));
   Result<std::shared_ptr<DescriptorThread>> thread = DescriptorThread::with_room_for(descriptor.get());
   if (!thread) return fail(thread.error());
   descriptor->thread_ = std::move(*thread);
   return descriptor;
 }
 
-ConsumerDescriptor::~ConsumerDescriptor() {
+WakeDescriptor::~WakeDescriptor() {
   if (thread_ != nullptr) thread_->remove(this);
 }
 
-void ConsumerDescriptor::signal() {
+void WakeDescriptor::signal() {
   // Disarmed first: once the application sees the descriptor it may arm it again at once.
   armed_.store(false, std::memory_order_release);
   const u64 one = 1;
@@ -137,7 +137,7 @@ void ConsumerDescriptor::signal() {
   }
 }
 
-void ConsumerDescriptor::rearm() {
+void WakeDescriptor::rearm() {
   // Emptied first: a signal may have come late, behind the arming before. If we are armed still, the next one is yet
   // to be written.
   u64 drained = 0;

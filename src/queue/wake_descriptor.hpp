@@ -1,4 +1,5 @@
-// A pollable descriptor for a consumer: an eventfd, written by a library thread that sleeps on the group's futex.
+// A pollable descriptor for a wake slot (a group's messages, a queue's durable position): an eventfd, written by a library
+// thread that sleeps on the slot's futex.
 //
 // No thread exists until somebody asks for a descriptor; one serves up to 127 of them (futex_waitv takes 128 words).
 // The descriptor is level-triggered in effect: it stays readable until a receive finds nothing, which arms it again.
@@ -9,7 +10,7 @@
 //         and wake is covered by a bound, after which an armed descriptor is made readable anyway: a spurious readiness
 //         costs one receive that finds nothing.
 //
-// TESTED BY  queue/consumer_descriptor_test
+// TESTED BY  capi/api_test (consumer and durable descriptors)
 #pragma once
 
 #include <atomic>
@@ -23,22 +24,22 @@ namespace mooring {
 
 class DescriptorThread;
 
-class ConsumerDescriptor {
+class WakeDescriptor {
  public:
-  static Result<std::unique_ptr<ConsumerDescriptor>> make(layout::WakeSlot& slot);
-  ~ConsumerDescriptor();
-  ConsumerDescriptor(const ConsumerDescriptor&) = delete;
-  ConsumerDescriptor& operator=(const ConsumerDescriptor&) = delete;
+  static Result<std::unique_ptr<WakeDescriptor>> make(layout::WakeSlot& slot);
+  ~WakeDescriptor();
+  WakeDescriptor(const WakeDescriptor&) = delete;
+  WakeDescriptor& operator=(const WakeDescriptor&) = delete;
 
   int fd() const { return event_.fd(); }
-  // By the consumer's thread, when a receive found nothing. The caller looks again afterwards.
+  // By the owner's thread, when it found nothing. The caller looks again afterwards.
   void rearm();
   // Readable again: the look after arming found a message, so there may be more.
   void signal();
 
  private:
   friend class DescriptorThread;
-  ConsumerDescriptor(layout::WakeSlot& slot, File event) : slot_(&slot), event_(std::move(event)) {}
+  WakeDescriptor(layout::WakeSlot& slot, File event) : slot_(&slot), event_(std::move(event)) {}
 
   layout::WakeSlot* slot_;
   File event_;
