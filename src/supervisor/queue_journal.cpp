@@ -59,6 +59,7 @@ std::optional<u64> seq_at(const LaneView& lane, u64 position, const LaneCursor& 
     }
     at = align_up(at + 1, lane.size_bytes);  // padding ends the lane
   }
+  if (position < end.position && !still_there<A>(lane, position)) return std::nullopt;
   return end.seq;
 }
 
@@ -66,7 +67,7 @@ std::optional<u64> seq_at(const LaneView& lane, u64 position, const LaneCursor& 
 std::optional<Settlements> scan_group(const Queue& queue, const GroupView& view, bool competing,
                                       const LaneCursor& lane_end, u64 cap) {
   if (competing) return scan_competing<A>(view, cap);
-  for (int tries = 0; tries < 16; ++tries) {
+  for (int tries = 0; tries < 1000; ++tries) {
     const u64 acked = A::load(view.head->acked, std::memory_order_acquire);  // SETTLED
     if (!queue.is_spsc()) return scan_exclusive<A>(view, acked, cap);
     const LaneView* lane = queue.lane(0);

@@ -99,6 +99,50 @@ int live(const std::string& path, Board* board, std::uint32_t kind, std::uint64_
   }
 }
 
+// What is there now is what the board says was promised, and the service goes on.
+void expect_all_promised(Instance& instance, const Board& board) {
+  Consumer consumer = instance.open_consumer("q");
+  Producer producer = instance.open_producer("q");
+  ASSERT_TRUE(producer.publish("after", kPatienceNs).has_value());
+  std::vector<std::string> texts = drain(consumer);
+  ASSERT_FALSE(texts.empty());
+  EXPECT_EQ(texts.back(), "after");
+  texts.pop_back();
+  std::uint64_t next = board.settled.load();
+  if (texts.empty()) {
+    next = std::max(next, board.tried.load());
+  } else {
+    const std::uint64_t first = std::stoull(texts.front());
+    EXPECT_GE(first, next);
+    EXPECT_LE(first, std::max(board.tried.load(), next));
+    next = first;
+  }
+  EXPECT_EQ(texts, numbered(next, next + texts.size()));
+  EXPECT_GE(next + texts.size(), board.published.load());
+  EXPECT_LE(next + texts.size(), std::max(board.begun.load(), next));
+}
+
+// One life of a supervisor that is killed at the `turn`-th `name`, with a client if it comes to serve. True: killed.
+bool killed_life(DurableService& service, Board* board, std::uint32_t kind, const char* name, int turn) {
+  board->hits.store(0);
+  Worker doomed([&](const Worker::Line& line) { return serve_until_killed(line, service.path(), board, name, turn); });
+  if (doomed.heard('s')) {
+    Worker client([&](const Worker::Line& line) {
+      const int status = live(service.path(), board, kind, 60);
+      line.say('e');
+      return status;
+    });
+    // Done, or its supervisor is gone: the line of a killed one closes.
+    pollfd ends[2] = {{doomed.line(), POLLIN, 0}, {client.line(), POLLIN, 0}};
+    EXPECT_GT(::poll(ends, 2, kWatchdogMs), 0);
+    client.kill(SIGKILL);
+    client.join();
+  }
+  doomed.kill(SIGKILL);
+  doomed.join();
+  return board->hits.load() >= turn;
+}
+
 class KillPoints : public ::testing::TestWithParam<std::tuple<std::uint32_t, bool>> {};
 INSTANTIATE_TEST_SUITE_P(All, KillPoints,
                          ::testing::Combine(::testing::Values(MOORING_KIND_SPSC, MOORING_KIND_MPMC), ::testing::Bool()),
@@ -120,23 +164,7 @@ TEST_P(KillPoints, TheSuccessorHasEverythingThatWasPromised) {
       bool killed = false;
       // The first life begins with nothing, the second with a log alone.
       for (int life = 0; life < 2 && !killed; ++life) {
-        Worker doomed(
-            [&](const Worker::Line& line) { return serve_until_killed(line, service.path(), board, name, turn); });
-        if (doomed.heard('s')) {
-          Worker client([&](const Worker::Line& line) {
-            const int status = live(service.path(), board, kind, 60);
-            line.say('e');
-            return status;
-          });
-          // Done, or its supervisor is gone: the line of a killed one closes.
-          pollfd ends[2] = {{doomed.line(), POLLIN, 0}, {client.line(), POLLIN, 0}};
-          ASSERT_GT(::poll(ends, 2, kWatchdogMs), 0);
-          client.kill(SIGKILL);
-          client.join();
-        }
-        doomed.kill(SIGKILL);
-        doomed.join();
-        killed = board->hits.load() >= turn;
+        killed = killed_life(service, board, kind, name, turn);
         if (!killed && life == 0) service.lose_memory();
       }
       if (!killed) {
@@ -148,27 +176,34 @@ TEST_P(KillPoints, TheSuccessorHasEverythingThatWasPromised) {
       Instance instance(service.path());
       instance.create_queue("other", durable_options(kind));
       instance.create_queue("q", durable_options(kind));
-      Consumer consumer = instance.open_consumer("q");
-      Producer producer = instance.open_producer("q");
-      ASSERT_TRUE(producer.publish("after", kPatienceNs).has_value());
-      std::vector<std::string> texts = drain(consumer);
-      ASSERT_FALSE(texts.empty());
-      EXPECT_EQ(texts.back(), "after");
-      texts.pop_back();
-      std::uint64_t next = board->settled.load();
-      if (!texts.empty()) {
-        const std::uint64_t first = std::stoull(texts.front());
-        EXPECT_GE(first, next);
-        EXPECT_LE(first, std::max(board->tried.load(), next));
-        next = first;
-      }
-      EXPECT_EQ(texts, numbered(next, next + texts.size()));
-      if (texts.empty()) next = std::max(next, board->tried.load());
-      EXPECT_GE(next + texts.size(), board->published.load());
-      EXPECT_LE(next + texts.size(), std::max(board->begun.load(), next));
+      expect_all_promised(instance, *board);
     }
   }
   EXPECT_TRUE(never.empty()) << *never.begin() << " was never met";
+  ::munmap(board, sizeof(Board));
+}
+
+// Killed once the flush was told and before everything was; then, over the same memory, before anything more is on the
+// disk; then the power goes. What the first one had told is still there.
+TEST_P(KillPoints, WhatWasToldStaysToldThoughTheNextOneIsKilledToo) {
+  const auto [kind, lost] = GetParam();
+  Board* board = shared_by_processes<Board>();
+  ASSERT_NE(board, nullptr);
+  for (const char* first : {"journal.log_mark", "journal.durable_seq", "journal.durable_mark"}) {
+    for (int second = 1; second <= 4; ++second) {
+      SCOPED_TRACE(std::string(first) + " " + std::to_string(second));
+      new (board) Board;
+      DurableService service;
+      ASSERT_TRUE(killed_life(service, board, kind, first, 25));
+      // Other places of the same life, before and behind the first block it writes.
+      (void)killed_life(service, board, kind, second % 2 == 0 ? "journal.sent" : "journal.sealed", second);
+      if (lost) service.lose_memory();
+      service.start();
+      Instance instance(service.path());
+      instance.create_queue("q", durable_options(kind));
+      expect_all_promised(instance, *board);
+    }
+  }
   ::munmap(board, sizeof(Board));
 }
 
