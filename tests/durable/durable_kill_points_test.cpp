@@ -146,9 +146,9 @@ bool killed_life(DurableService& service, Board* board, std::uint32_t kind, cons
 class KillPoints : public ::testing::TestWithParam<std::tuple<std::uint32_t, bool>> {};
 INSTANTIATE_TEST_SUITE_P(All, KillPoints,
                          ::testing::Combine(::testing::Values(MOORING_KIND_SPSC, MOORING_KIND_MPMC), ::testing::Bool()),
-                         [](const auto& info) {
-                           return std::string(std::get<0>(info.param) == MOORING_KIND_SPSC ? "Spsc" : "Mpmc") +
-                                  (std::get<1>(info.param) ? "MemoryLost" : "MemoryKept");
+                         [](const auto& how) {
+                           return std::string(std::get<0>(how.param) == MOORING_KIND_SPSC ? "Spsc" : "Mpmc") +
+                                  (std::get<1>(how.param) ? "MemoryLost" : "MemoryKept");
                          });
 
 TEST_P(KillPoints, TheSuccessorHasEverythingThatWasPromised) {

@@ -197,7 +197,7 @@ TEST_P(PowerCut, NothingAcknowledgedIsLost) {
       ++received;
       ASSERT_TRUE(consumer.ack(*message));
     }
-    for (const std::size_t who : {0, 1}) {
+    for (std::size_t who = 0; who < 2; ++who) {
       ASSERT_GE(next[who], ledger->published[who].load()) << "producer " << who << ": an acknowledged message is lost";
       // What was never acknowledged may be gone: it is not sent again, and not expected.
       ledger->begun[who].store(next[who]);

@@ -150,7 +150,10 @@ TEST_F(DurableQueuesTest, EveryByteOfTheConfigMayBeWrongWithoutACrash) {
       std::string text = good;
       text[at] = wrong;
       write_config("kept", text);
-      if (const auto read = queues_.read("kept"); read) EXPECT_EQ(read->name, "kept");
+      const auto read = queues_.read("kept");
+      if (read) {
+        EXPECT_EQ(read->name, "kept");
+      }
     }
   }
 }

@@ -59,7 +59,7 @@ TEST_F(CompetingScan, SettledOutOfOrderAreRunsAboveTheBase) {
   publisher_.send_many(8);
   std::vector<Lease> leases;
   for (int i = 0; i < 8; ++i) leases.push_back(take());
-  for (const u64 i : {1, 2, 5, 7}) ack(leases[i]);
+  for (const u64 i : {u64{1}, u64{2}, u64{5}, u64{7}}) ack(leases[i]);
   EXPECT_EQ(scan(), (Settlements{first_, Runs{{first_ + 1, 2}, {first_ + 5, 1}, {first_ + 7, 1}}, false}));
   ack(leases[0]);
   EXPECT_EQ(scan(), (Settlements{first_ + 3, Runs{{first_ + 5, 1}, {first_ + 7, 1}}, false}));
@@ -141,7 +141,7 @@ TEST_F(CompetingScan, WhatTheLogHasNotGotIsLeftOutAndSaid) {
   publisher_.send_many(6);
   std::vector<Lease> leases;
   for (int i = 0; i < 6; ++i) leases.push_back(take());
-  for (const u64 i : {0, 1, 3, 4}) ack(leases[i]);
+  for (const u64 i : {u64{0}, u64{1}, u64{3}, u64{4}}) ack(leases[i]);
   EXPECT_EQ(scan(first_ + 5), (Settlements{first_ + 2, Runs{{first_ + 3, 2}}, false}));
   EXPECT_EQ(scan(first_ + 4), (Settlements{first_ + 2, Runs{{first_ + 3, 1}}, true}));
   EXPECT_EQ(scan(first_ + 1), (Settlements{first_ + 1, {}, true}));
