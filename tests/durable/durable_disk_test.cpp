@@ -291,7 +291,8 @@ class FailingDisk : public QueueFilesTest {
     journal::LogOptions options;
     options.uuid = config().uuid;
     options.first_seq = take(plan_queue("q", config().options)).first_seq;
-    options.segment_bytes = u64{4} << 20;
+    options.small_segment_bytes = u64{4} << 20;
+    options.segment_bytes = u64{8} << 20;
     return options;
   }
   std::unique_ptr<journal::Disk> disk() {
