@@ -6,8 +6,9 @@
 //
 // PAIRINGS   SETTLED (group/competing.hpp, group/exclusive.hpp): words and marks are loaded with acquire.
 //
-// Parked messages are not settled although `base` has passed them: their entries stay until they are. `base` is read
-// before the table, and an entry is there before base passes its message, so none is missed.
+// Parked messages are not settled although `base` has passed them: their entries stay until they are. The park table is
+// read last, after `base` and the words: an entry is there before base passes its message, so whatever looked settled
+// because base had gone past it (also while the scan stood still, by whole laps) is found in the table if it was parked.
 //
 // TESTED BY  group/settled_scan_test
 #pragma once
@@ -59,15 +60,50 @@ class RunCollector {
   u64 cap_;
 };
 
+// The message of a MOVED word, settled in the park table.
 template <class A>
-void add_acked_words(const GroupView& group, u64 from, u64 to, RunCollector* runs) {
-  for (u64 seq = from; seq < to; ++seq) {
+bool is_moved_and_acked(const GroupView& group, u64 word, u64 seq) {
+  const u32 index = layout::word_aux(word);
+  if (layout::word_kind(word) != layout::Kind::kMoved || index >= group.parks_count) return false;
+  const layout::ParkEntry& entry = group.parks[index];
+  return layout::read_park_word(A::load(entry.word, std::memory_order_acquire)).state == layout::ParkState::kAcked &&
+         A::load(entry.seq, std::memory_order_relaxed) == seq;
+}
+
+// What the words say, as runs that rise and stand apart.
+template <class A>
+std::vector<SettledRun> settled_words(const GroupView& group, u64 base) {
+  std::vector<SettledRun> runs;
+  for (u64 seq = base; seq < base + group.window(); ++seq) {
     const u64 word = A::load(group.word(seq), std::memory_order_acquire);
     const i64 ahead = layout::word_laps_ahead(word, group.lap(seq));
     if (ahead < 0) break;  // touched is a prefix
     // A lap ahead: base went past it under us.
-    if (ahead > 0 || layout::word_kind(word) == layout::Kind::kAcked) runs->add(seq, 1);
+    if (ahead == 0 && layout::word_kind(word) != layout::Kind::kAcked && !is_moved_and_acked<A>(group, word, seq)) {
+      continue;
+    }
+    if (!runs.empty() && runs.back().first + runs.back().count == seq) {
+      ++runs.back().count;
+    } else {
+      runs.push_back({seq, 1});
+    }
   }
+  return runs;
+}
+
+// The messages that are in the table and not settled, rising. `end`: none is at or beyond it.
+template <class A>
+std::vector<u64> unsettled_parks(const GroupView& group, u64 end) {
+  std::vector<u64> parked;
+  for (u32 index = 0; index < group.parks_count; ++index) {
+    const layout::ParkEntry& entry = group.parks[index];
+    const layout::ParkState state = layout::read_park_word(A::load(entry.word, std::memory_order_acquire)).state;
+    if (state == layout::ParkState::kFree || state == layout::ParkState::kAcked) continue;
+    const u64 seq = A::load(entry.seq, std::memory_order_relaxed);
+    if (seq < end && end - seq <= u64{1} << 40) parked.push_back(seq);  // further back: somebody wrote over it
+  }
+  std::sort(parked.begin(), parked.end());
+  return parked;
 }
 
 }  // namespace detail
@@ -76,31 +112,25 @@ void add_acked_words(const GroupView& group, u64 from, u64 to, RunCollector* run
 template <class A>
 Settlements scan_competing(const GroupView& group, u64 cap) {
   const u64 base = A::load(group.head->base, std::memory_order_acquire);
-  std::vector<u64> parked;
-  for (u32 index = 0; index < group.parks_count; ++index) {
-    const layout::ParkEntry& entry = group.parks[index];
-    const layout::ParkState state = layout::read_park_word(A::load(entry.word, std::memory_order_acquire)).state;
-    if (state == layout::ParkState::kFree || state == layout::ParkState::kAcked) continue;
-    const u64 seq = A::load(entry.seq, std::memory_order_relaxed);
-    if (seq < base && base - seq <= u64{1} << 40) parked.push_back(seq);  // further back: somebody wrote over it
-  }
-  std::sort(parked.begin(), parked.end());
-  const u64 lowest = parked.empty() ? base : parked.front();
+  const std::vector<SettledRun> words = detail::settled_words<A>(group, base);
+  const std::vector<u64> parked = detail::unsettled_parks<A>(group, base + group.window());
+  const u64 lowest = parked.empty() ? base : std::min(base, parked.front());
   detail::RunCollector runs(std::min(lowest, cap), cap);
-  u64 at = lowest;
-  for (const u64 seq : parked) {
-    if (seq < at) continue;
-    runs.add(at, seq - at);
-    at = seq + 1;
-  }
-  if (base > at) runs.add(at, base - at);
-  detail::add_acked_words<A>(group, std::max(base, at), base + group.window(), &runs);
-  if (base > cap && parked.empty()) {
-    Settlements all = runs.take();
-    all.capped = true;
-    return all;
-  }
-  return runs.take();
+  auto hole = parked.begin();
+  // [first, end) without the parked ones.
+  const auto add = [&](u64 first, u64 end) {
+    while (first < end) {
+      while (hole != parked.end() && *hole < first) ++hole;
+      const u64 upto = hole == parked.end() ? end : std::min(end, *hole);
+      runs.add(first, upto - first);
+      first = upto < end ? upto + 1 : end;
+    }
+  };
+  add(lowest, base);
+  for (const SettledRun& run : words) add(run.first, run.first + run.count);
+  Settlements settled = runs.take();
+  settled.capped = settled.capped || lowest > cap;
+  return settled;
 }
 
 // `acked_seq`: the seq at `acked`, which is a lane position on SPSC queues.

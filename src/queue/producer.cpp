@@ -193,6 +193,13 @@ Code Producer::wait_for_room(u64 timeout_ns, Try&& try_again) {
   const u64 began_ns = monotonic_ns();
   const u64 deadline_ns = deadline_after(began_ns, timeout_ns);
   A::store(head.blocked, u64{1}, std::memory_order_release);  // the supervisor looks for stragglers (core.md A16)
+  // What only the journal can free is never free once it has failed; on a full disk nothing is taken either.
+  const auto look_around = [this] {
+    if (Status open = queue_->check_open(); !open) return fail_with(open.error());
+    if (!durable_) return Code::kFull;
+    const Code journal = check_journal();
+    return journal == Code::kOk ? Code::kFull : journal;
+  };
   Spin spin(options_.wait, options_.spin_ns, timeout_ns);
   Code code = Code::kFull;
   u32 steps = 0;
@@ -201,7 +208,7 @@ Code Producer::wait_for_room(u64 timeout_ns, Try&& try_again) {
     // A spinner goes by the same truths as a sleeper, only more often.
     if (code != Code::kFull || ++steps % 1024 != 0) continue;
     if (steps == 1024) instance_->ring_bell();
-    if (Status open = queue_->check_open(); !open) code = fail_with(open.error());
+    code = look_around();
   }
   if (code == Code::kFull) {
     instance_->ring_bell();
@@ -214,9 +221,7 @@ Code Producer::wait_for_room(u64 timeout_ns, Try&& try_again) {
       if (code != Code::kFull) break;
       if (slept == SleepOutcome::kDeadline) code = Code::kTimeout;
       if (slept == SleepOutcome::kInterrupted) code = Code::kInterrupted;
-      if (code == Code::kFull) {
-        if (Status open = queue_->check_open(); !open) code = fail_with(open.error());
-      }
+      if (code == Code::kFull) code = look_around();
       if (code == Code::kFull) code = try_again();
     }
   }

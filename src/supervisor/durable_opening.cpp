@@ -25,26 +25,29 @@ Result<journal::LogOptions> log_options(const DurableQueue& queue) {
   return options;
 }
 
-// What was announced, as far as shared memory says. Killed between two stores, durable_seq is newer than durable_mark:
-// the older one counts, and what lies between is logged again.
+// What was announced: durable_seq, which publishers were told, and its place in the lane. Killed between two stores,
+// durable_mark is older; what lies between is still in the ring, because nothing is overwritten beyond durable_mark.
 Result<LaneCursor> announced_end(const Queue& queue) {
   const layout::QueueState& state = queue.files().state();
   const u64 mark = A::load(state.durable_mark, std::memory_order_acquire);
   const u64 seq = A::load(state.durable_seq, std::memory_order_acquire);
-  if (!queue.is_spsc()) return LaneCursor{mark, mark};
+  if (!queue.is_spsc()) return LaneCursor{seq, seq};
   const LaneView* lane = queue.lane(0);
   if (lane == nullptr) return fail(Code::kCorrupt, fmt::format("queue {}: its lane cannot be mapped", queue.name()));
   const SpscReader<A> reader(*lane, seq);
   LaneCursor at{mark, 0};
   FrameView frame;
-  switch (reader.peek(&at, &frame)) {
-    case RingOutcome::kOk: return LaneCursor{at.position, frame.seq};
-    case RingOutcome::kEmpty: return LaneCursor{mark, seq};
-    default:
-      return fail(Code::kCorrupt, fmt::format("queue {}: the end of its journal in the lane makes no sense; remove its "
-                                              "shared memory (it is rebuilt from the log)",
-                                              queue.name()));
+  for (;;) {
+    const RingOutcome found = reader.peek(&at, &frame);
+    if (found == RingOutcome::kEmpty && at.seq == 0) return LaneCursor{mark, seq};
+    if (found == RingOutcome::kEmpty && at.seq == seq) return at;
+    if (found != RingOutcome::kOk || at.seq > seq) break;
+    if (at.seq == seq) return at;
+    reader.step(&at, frame);
   }
+  return fail(Code::kCorrupt, fmt::format("queue {}: the end of its journal in the lane makes no sense; remove its "
+                                          "shared memory (it is rebuilt from the log)",
+                                          queue.name()));
 }
 
 }  // namespace

@@ -4,8 +4,10 @@
 #include <spdlog/spdlog.h>
 
 #include <cstring>
+#include <optional>
 
 #include "base/kill_point.hpp"
+#include "group/release_mark.hpp"
 #include "platform/fault_guard.hpp"
 #include "queue/wait_strategy.hpp"
 
@@ -36,30 +38,49 @@ std::vector<journal::AckRun> log_runs(const Settlements& settled) {
   return runs;
 }
 
-// The seq at the lane position `acked` of an exclusive group on an SPSC queue. The frame there is not overwritten
-// while acked stands: base is at or below it. `end`: where the log has got to.
-u64 seq_at(const LaneView& lane, u64 position, const LaneCursor& end, u64 hint) {
-  if (position >= end.position) return end.seq;
-  for (int step = 0; step < 2; ++step) {
-    const u64 header = A::load(lane.word_at(position), std::memory_order_acquire);  // PUBLISHED
-    if ((layout::frame_flags(header) & layout::kFramePadding) == 0) {
-      return std::min(layout::extend(layout::frame_seq_lo(header), 32, hint), end.seq);
-    }
-    position = align_up(position + 1, lane.size_bytes);  // padding ends the lane
-    if (position >= end.position) return end.seq;
-  }
-  return hint;
+journal::GroupState group_state(const layout::GroupSlot& slot, const Settlements& settled) {
+  journal::GroupState group;
+  group.name = name_of(slot);
+  group.mode = static_cast<u16>(slot.mode);
+  group.start = settled.base;
+  group.base = settled.base;
+  group.runs = log_runs(settled);
+  return group;
 }
 
-Settlements scan_group(const Queue& queue, const GroupView& view, bool competing, const LaneCursor& lane_end, u64 cap) {
-  if (competing) return scan_competing<A>(view, cap);
-  u64 acked = A::load(view.head->acked, std::memory_order_acquire);  // SETTLED
-  if (queue.is_spsc()) {
-    const LaneView* lane = queue.lane(0);
-    const u64 hint = A::load(view.head->base_seq_hint, std::memory_order_relaxed);
-    acked = lane == nullptr ? 0 : seq_at(*lane, acked & ~(layout::kFrameAlignment - 1), lane_end, hint);
+// The seq at the lane position `acked` of an exclusive group on an SPSC queue. `end`: where the log has got to.
+// Nothing: the frame was overwritten meanwhile, as the consumer and then the producer went on.
+std::optional<u64> seq_at(const LaneView& lane, u64 position, const LaneCursor& end, u64 hint) {
+  for (u64 at = position; at < end.position;) {
+    const u64 header = A::load(lane.word_at(at), std::memory_order_acquire);  // PUBLISHED
+    if ((layout::frame_flags(header) & layout::kFramePadding) == 0 || at != position) {
+      if (!still_there<A>(lane, position)) return std::nullopt;  // RECLAIMED, with positions
+      return std::min(layout::extend(layout::frame_seq_lo(header), 32, hint), end.seq);
+    }
+    at = align_up(at + 1, lane.size_bytes);  // padding ends the lane
   }
-  return scan_exclusive<A>(view, acked, cap);
+  if (position < end.position && !still_there<A>(lane, position)) return std::nullopt;
+  return end.seq;
+}
+
+// A group as its own files say; nothing: it went on too quickly to be read, and will be next time.
+std::optional<Settlements> scan_group(const Queue& queue, const GroupView& view, bool competing,
+                                      const LaneCursor& lane_end, u64 cap) {
+  if (competing) return scan_competing<A>(view, cap);
+  for (int tries = 0; tries < 1000; ++tries) {
+    const u64 acked = A::load(view.head->acked, std::memory_order_acquire);  // SETTLED
+    if (!queue.is_spsc()) return scan_exclusive<A>(view, acked, cap);
+    const LaneView* lane = queue.lane(0);
+    if (lane == nullptr) return std::nullopt;
+    const u64 position = acked & ~(layout::kFrameAlignment - 1);
+    const u64 hint = A::load(view.head->base_seq_hint, std::memory_order_relaxed);
+    const std::optional<u64> seq = seq_at(*lane, position, lane_end, hint);
+    if (!seq.has_value()) continue;
+    Settlements settled = scan_exclusive<A>(view, *seq, cap);
+    settled.capped = settled.capped || position > lane_end.position;
+    return settled;
+  }
+  return std::nullopt;
 }
 
 }  // namespace
@@ -73,14 +94,10 @@ journal::LogState log_state_of(const Queue& queue, const LaneCursor& lane_end, u
     if (!mapping) continue;
     const GroupView view =
         view_group(mapping->data(), queue.constants().words, static_cast<u32>(queue.constants().parks));
-    const Settlements settled = scan_group(queue, view, slot.mode == layout::GroupMode::kCompeting, lane_end, cap);
-    journal::GroupState group;
-    group.name = name_of(slot);
-    group.mode = static_cast<u16>(slot.mode);
-    group.start = settled.base;
-    group.base = settled.base;
-    group.runs = log_runs(settled);
-    state.groups[index] = std::move(group);
+    const std::optional<Settlements> settled =
+        scan_group(queue, view, slot.mode == layout::GroupMode::kCompeting, lane_end, cap);
+    if (!settled.has_value()) continue;  // the journal's thread enters it
+    state.groups[index] = group_state(slot, *settled);
   }
   return state;
 }
@@ -95,6 +112,7 @@ QueueJournal::QueueJournal(std::shared_ptr<Queue> queue, std::unique_ptr<journal
       delivers_(queue_->delivery_limit() != nullptr),
       order_(queue_->order()),
       groups_(queue_->constants().groups_max),
+      lane_guarded_(queue_->constants().lanes_max, false),
       fault_(std::make_unique<std::atomic<bool>>(false)) {}
 
 Result<std::unique_ptr<QueueJournal>> QueueJournal::start(std::shared_ptr<Queue> queue,
@@ -140,19 +158,40 @@ void QueueJournal::set_life(layout::JournalLife life) {
 
 // --- What goes into a block -----------------------------------------------------------------------------------------
 
+// A lane is its producer's to write, and to cut short.
+const LaneView* QueueJournal::guarded_lane(u32 index) {
+  const LaneView* lane = queue_->lane(index);
+  if (lane != nullptr && !lane_guarded_[index]) {
+    lane_guarded_[index] = true;
+    if (register_range(lane->head, layout::lane_file_bytes(lane->size_bytes), fault_.get())) {
+      guarded_.push_back(lane->head);
+    }
+  }
+  return lane;
+}
+
+// A message is in the ring, so what stood in its place a ring before is settled (or parked). The log says so before it
+// says that the message is there: what comes back from it fits the queue as it was created, and its park table.
+Status QueueJournal::settle_behind(u64 end) {
+  if (end <= settle_limit_) return {};
+  bool capped = false;
+  return append_settlements(/*all=*/false, &capped);
+}
+
 // kFull, kDiskFull: it stays in the ring. `appended` false with a good status: nothing more is published.
 Status QueueJournal::append_next(bool* appended) {
   *appended = false;
   const u64 seq = writer_->next_seq();
   FrameView frame;
   if (spsc_) {
-    const LaneView* lane = queue_->lane(0);
+    const LaneView* lane = guarded_lane(0);
     if (lane == nullptr) return fail(Code::kCorrupt, "its lane cannot be mapped");
     const SpscReader<A> reader(*lane, seq);
     LaneCursor at = lane_at_;
     const RingOutcome found = reader.peek(&at, &frame);
     if (found == RingOutcome::kEmpty) return {};
     if (found != RingOutcome::kOk) return fail(Code::kCorrupt, "a frame in its lane makes no sense");
+    if (Status settled = settle_behind(frame.end); !settled) return settled;
     if (Status taken = writer_->append_message(
             {.seq = seq, .lane = 0, .frame_flags = frame.flags, .bytes = {frame.payload, frame.len}});
         !taken) {
@@ -166,10 +205,11 @@ Status QueueJournal::append_next(bool* appended) {
     if (layout::cell_laps_ahead(cell, order_.lap(seq)) != 0) {
       return fail(Code::kCorrupt, "its order ring was written over");
     }
-    const LaneView* lane = queue_->lane(layout::cell_lane(cell));
+    const LaneView* lane = guarded_lane(layout::cell_lane(cell));
     if (lane == nullptr || frame_of_cell<A>(*lane, cell, seq, &frame) != RingOutcome::kOk) {
       return fail(Code::kCorrupt, "an order cell points at something that is no message");
     }
+    if (Status settled = settle_behind(seq + 1); !settled) return settled;
     if (Status taken = writer_->append_message(
             {.seq = seq, .lane = frame.lane, .frame_flags = frame.flags, .bytes = {frame.payload, frame.len}});
         !taken) {
@@ -210,7 +250,17 @@ bool QueueJournal::copy_frames() {
   return any;
 }
 
-// GROUP_ENTERED: acquire on the epoch, before the slots are read.
+// What does not fit the block that fills goes into the next one.
+template <class Append>
+Status QueueJournal::append_or_flush(Append&& append) {
+  Status appended = append();
+  if (appended || appended.error().code != Code::kFull) return appended;
+  if (Status flushed = flush(); !flushed) return flushed;
+  return append();
+}
+
+// GROUP_ENTERED: acquire on the epoch, before the slots are read. A group counts as known once its record is appended,
+// so that whatever fails in between is done again.
 Status QueueJournal::append_groups() {
   const u64 epoch = A::load(files_->state().group_epoch, std::memory_order_acquire);
   for (u32 index = 0; index < queue_->constants().groups_max; ++index) {
@@ -220,46 +270,53 @@ Status QueueJournal::append_groups() {
     Group& known = groups_[index];
     const bool was_live = known.mapping.data() != nullptr;
     if (live && was_live && known.generation == layout::slot_generation(word)) continue;
-    const auto in_log = writer_->state().groups.find(index);
-    if (was_live || (!live && in_log != writer_->state().groups.end())) {
-      if (was_live) {
-        unregister_range(known.mapping.data());
-        std::erase(guarded_, static_cast<const void*>(known.mapping.data()));
-      }
+    if (was_live) {
+      unregister_range(known.mapping.data());
+      std::erase(guarded_, static_cast<const void*>(known.mapping.data()));
       known = Group{};
-      if (in_log != writer_->state().groups.end()) {
-        if (Status gone = writer_->append_group(index, journal::GroupChange::kRemove, in_log->second); !gone)
-          return gone;
+      known.replaced = true;
+    }
+    auto in_log = writer_->state().groups.find(index);
+    const bool same = in_log != writer_->state().groups.end() && !known.replaced && live &&
+                      in_log->second.name == name_of(slot) && in_log->second.mode == static_cast<u16>(slot.mode);
+    if (in_log != writer_->state().groups.end() && !same) {
+      const journal::GroupState gone = in_log->second;
+      if (Status removed =
+              append_or_flush([&] { return writer_->append_group(index, journal::GroupChange::kRemove, gone); });
+          !removed) {
+        return removed;
       }
     }
+    known.replaced = false;
     if (!live) continue;
     Result<Mapping> mapping = files_->map_group(index, Access::read_only, /*prefault=*/true);
     if (!mapping) return fail(mapping.error());
-    known.mapping = std::move(*mapping);
-    known.generation = layout::slot_generation(word);
-    known.competing = slot.mode == layout::GroupMode::kCompeting;
-    known.view =
-        view_group(known.mapping.data(), queue_->constants().words, static_cast<u32>(queue_->constants().parks));
-    if (register_range(known.mapping.data(), known.mapping.size_bytes(), fault_.get())) {
-      guarded_.push_back(known.mapping.data());
+    Group born;
+    born.generation = layout::slot_generation(word);
+    born.competing = slot.mode == layout::GroupMode::kCompeting;
+    born.view = view_group(mapping->data(), queue_->constants().words, static_cast<u32>(queue_->constants().parks));
+    if (same) {
+      born.written.base = in_log->second.base;
+    } else {
+      const std::optional<Settlements> settled =
+          scan_group(*queue_, born.view, born.competing, lane_at_, writer_->next_seq());
+      if (!settled.has_value()) return {};  // the epoch is not done: looked at again next turn
+      const journal::GroupState state = group_state(slot, *settled);
+      if (Status entered =
+              append_or_flush([&] { return writer_->append_group(index, journal::GroupChange::kCreate, state); });
+          !entered) {
+        return entered;
+      }
+      born.written.base = settled->base;  // the runs, if there are any, with the next settlements
     }
-    const auto logged = writer_->state().groups.find(index);
-    if (logged != writer_->state().groups.end() && logged->second.name == name_of(slot)) {
-      known.written.base = logged->second.base;
-      continue;
+    born.mapping = std::move(*mapping);
+    if (register_range(born.mapping.data(), born.mapping.size_bytes(), fault_.get())) {
+      guarded_.push_back(born.mapping.data());
     }
-    const Settlements settled = scan_group(*queue_, known.view, known.competing, lane_at_, writer_->next_seq());
-    journal::GroupState state;
-    state.name = name_of(slot);
-    state.mode = static_cast<u16>(slot.mode);
-    state.start = settled.base;
-    state.base = settled.base;
-    state.runs = log_runs(settled);
-    if (Status entered = writer_->append_group(index, journal::GroupChange::kCreate, state); !entered) return entered;
-    if (Status cursor = writer_->append_cursor(index, state.base, state.runs); !cursor) return cursor;
-    known.written = settled;
+    known = std::move(born);
   }
   group_epoch_ = epoch;
+  settle_limit_ = 0;  // unknown with the new ones
   return {};
 }
 
@@ -267,21 +324,32 @@ Status QueueJournal::append_groups() {
 Status QueueJournal::append_settlements(bool all, bool* capped) {
   *capped = false;
   settled_ns_ = monotonic_ns();
+  u64 limit = ~u64{0};
+  const u64 ring = spsc_ ? queue_->constants().lane_bytes : order_.count();
   for (u32 index = 0; index < groups_.size(); ++index) {
     Group& group = groups_[index];
     if (group.mapping.data() == nullptr) continue;
-    Settlements settled = scan_group(*queue_, group.view, group.competing, lane_at_, writer_->next_seq());
-    *capped = *capped || settled.capped;
-    settled.capped = false;
-    if (!all && settled == group.written) continue;
-    Status appended = writer_->append_cursor(index, settled.base, log_runs(settled));
-    if (!appended && appended.error().code == Code::kFull) {
-      if (Status flushed = flush(); !flushed) return flushed;
-      appended = writer_->append_cursor(index, settled.base, log_runs(settled));
+    // As publishers see it, and before the scan.
+    const u64 released =
+        group.competing ? effective_base<A>(group.view) : A::load(group.view.head->base, std::memory_order_acquire);
+    limit = std::min(limit, released + ring);
+    std::optional<Settlements> settled =
+        scan_group(*queue_, group.view, group.competing, lane_at_, writer_->next_seq());
+    if (!settled.has_value()) {
+      *capped = true;
+      continue;
     }
-    if (!appended) return appended;
-    group.written = std::move(settled);
+    *capped = *capped || settled->capped;
+    settled->capped = false;
+    if (!all && *settled == group.written) continue;
+    if (Status appended =
+            append_or_flush([&] { return writer_->append_cursor(index, settled->base, log_runs(*settled)); });
+        !appended) {
+      return appended;
+    }
+    group.written = std::move(*settled);
   }
+  settle_limit_ = limit;
   return {};
 }
 
@@ -301,7 +369,8 @@ void QueueJournal::announce() {
   layout::QueueState& state = files_->state();
   const journal::LogMark& durable = writer_->durable();
   const u64 before = A::load(state.durable_seq, std::memory_order_relaxed);  // own word
-  durable_position_ = sent_position_;
+  // Snapshots and seals flush what was appended by themselves.
+  durable_position_ = durable.next_seq == writer_->next_seq() ? lane_at_.position : sent_position_;
   A::store(state.log_mark, durable.log_pos, std::memory_order_release);
   MOORING_KILL_POINT("journal.log_mark");
   if (durable.next_seq == before) return;
@@ -315,6 +384,10 @@ void QueueJournal::announce() {
     wake_sleepers(files_->wake()->durable, ~u32{0} >> 1);
   }
   if (delivers_) wake_delivery(durable.next_seq - before);
+  // Producers that wait for room wait for this mark as well.
+  if (A::load(files_->wake()->room.sleepers, std::memory_order_relaxed) != 0) {
+    wake_sleepers(files_->wake()->room, ~u32{0} >> 1);
+  }
 }
 
 void QueueJournal::wake_delivery(u64 count) {
@@ -324,16 +397,13 @@ void QueueJournal::wake_delivery(u64 count) {
       wake_sleepers(slot, static_cast<u32>(std::min<u64>(count, ~u32{0} >> 1)));
     }
   }
-  // Producers that wait for room wait for this mark as well.
-  if (A::load(files_->wake()->room.sleepers, std::memory_order_relaxed) != 0) {
-    wake_sleepers(files_->wake()->room, ~u32{0} >> 1);
-  }
 }
 
 // ack_sync: somebody waits for its settlements.
 void QueueJournal::settle_asks() {
   const u64 asks = A::load(files_->wake()->settle_asks, std::memory_order_seq_cst);
   if (asks == asks_seen_) return;
+  asks_tried_ = asks;
   layout::QueueState& state = files_->state();
   // SETTLE_EPOCH: seq_cst, before the scan.
   const u64 epoch = A::add(state.settle_epoch, u64{1}, std::memory_order_seq_cst) + 1;
@@ -359,7 +429,6 @@ void QueueJournal::take_trouble(const Error& error) {
   {
     const std::lock_guard lock(mutex_);
     trouble_ = error.text;
-    groups_status_ = fail(error);
     changed_.notify_all();
   }
   spdlog::error("queue {}: its journal takes nothing more: {}; what was acknowledged is safe", queue_->name(),
@@ -371,8 +440,35 @@ void QueueJournal::take_trouble(const Error& error) {
 
 // --- The thread -----------------------------------------------------------------------------------------------------
 
+// Lets go of what every group is done with.
+void QueueJournal::retire() {
+  u64 lowest = writer_->next_seq();
+  for (const Group& group : groups_) {
+    if (group.mapping.data() != nullptr) lowest = std::min(lowest, group.written.base);
+  }
+  // On a full disk nothing becomes due any more, but only a newer snapshot lets go of what was drained.
+  const bool frees = disk_full_ && lowest > snapshot_lowest_;
+  if (writer_->snapshot_due() || frees) {
+    if (Status written = writer_->snapshot(); written) {
+      snapshot_lowest_ = lowest;
+    } else {
+      take_trouble(written.error());
+    }
+    announce();  // it has flushed what was appended before it
+  }
+  if (failed_) return;
+  if (auto retired = writer_->retire(std::min(lowest, writer_->durable().next_seq)); !retired) {
+    take_trouble(retired.error());
+  }
+  const std::lock_guard lock(mutex_);
+  counts_ = {writer_->counters(), writer_->total_bytes()};
+  prepare_asked_ = true;
+  changed_.notify_all();
+}
+
 // One turn. False: there was nothing to do.
 bool QueueJournal::turn() {
+  if (failed_) return false;
   if (fault_->load(std::memory_order_acquire)) {
     take_trouble({Code::kCorrupt, "a file of the queue was cut short under its mapping"});
     return false;
@@ -385,17 +481,13 @@ bool QueueJournal::turn() {
     const std::lock_guard lock(mutex_);  // before the groups are looked at: who asked has changed them already
     asked = groups_asked_;
   }
-  // What does not fit this block any more goes into the next one; both look again by themselves.
-  const auto unless_full = [](Status appended) {
-    return !appended && appended.error().code == Code::kFull ? Status{} : appended;
-  };
   if (A::load(files_->state().group_epoch, std::memory_order_acquire) != group_epoch_) {
-    status = unless_full(append_groups());
+    status = append_groups();
   }
   if (!disk_full_ || now_ns - disk_full_since_ns_ >= kRetryFullNs) copy_frames();
   if (status && now_ns - settled_ns_ >= kSettleEveryNs) {
     bool capped = false;
-    status = unless_full(append_settlements(/*all=*/false, &capped));
+    status = append_settlements(/*all=*/false, &capped);
   }
   if (status && writer_->has_unflushed()) {
     did = true;
@@ -421,24 +513,9 @@ bool QueueJournal::turn() {
     groups_written_ = asked;
     changed_.notify_all();
   }
-  if (!failed_ && now_ns - retired_ns_ >= kRetireEveryNs) {
+  if (now_ns - retired_ns_ >= kRetireEveryNs) {
     retired_ns_ = now_ns;
-    if (writer_->snapshot_due()) {
-      status = writer_->snapshot();
-      if (status) status = flush();
-    }
-    if (status) {
-      u64 lowest = writer_->durable().next_seq;
-      for (const Group& group : groups_) {
-        if (group.mapping.data() != nullptr) lowest = std::min(lowest, group.written.base);
-      }
-      if (auto retired = writer_->retire(lowest); !retired) status = fail(retired.error());
-    }
-    if (!status) take_trouble(status.error());
-    const std::lock_guard lock(mutex_);
-    counts_ = {writer_->counters(), writer_->total_bytes()};
-    prepare_asked_ = true;
-    changed_.notify_all();
+    retire();
   }
   return did;
 }
@@ -451,11 +528,17 @@ void QueueJournal::rest() {
     if (Status sealed = writer_->seal(); !sealed) take_trouble(sealed.error());
     announce();
   }
-  const auto has_work = [this] {
+  // What was tried and has to wait (for room on the disk, for messages of `early` queues) is tried again after a rest.
+  const u64 groups_tried = A::load(files_->state().group_epoch, std::memory_order_acquire);
+  const bool groups_wait = groups_tried != group_epoch_;
+  const auto has_work = [&] {
     if (stopping_.load(std::memory_order_acquire)) return true;
-    if (A::load(files_->wake()->settle_asks, std::memory_order_seq_cst) != asks_seen_) return true;
-    if (A::load(files_->state().group_epoch, std::memory_order_acquire) != group_epoch_) return true;
-    if (failed_ || disk_full_) return false;
+    if (failed_) return false;
+    const u64 asks = A::load(files_->wake()->settle_asks, std::memory_order_seq_cst);
+    if (asks != asks_seen_ && asks != asks_tried_) return true;
+    const u64 epoch = A::load(files_->state().group_epoch, std::memory_order_acquire);
+    if (epoch != group_epoch_ && !(groups_wait && epoch == groups_tried)) return true;
+    if (disk_full_) return false;
     if (spsc_) {
       const LaneView* lane = queue_->lane(0);
       return lane != nullptr && SpscReader<A>(*lane, 0).poll(lane_at_);
@@ -471,7 +554,8 @@ void QueueJournal::rest() {
     ::sched_yield();
   }
   // Acknowledgements come without a wake: look at them while consumers may be at work.
-  const u64 bound_ns = now_ns - quiet_since_ns_ < kNsPerSecond ? kSettleEveryNs : kRestMostNs;
+  const bool waits = groups_wait || asks_tried_ != asks_seen_;
+  const u64 bound_ns = waits || now_ns - quiet_since_ns_ < kNsPerSecond ? kSettleEveryNs : kRestMostNs;
   Sleeper sleeper(files_->wake()->journal);
   (void)sleeper.sleep(now_ns + bound_ns, has_work);
 }
@@ -485,8 +569,12 @@ void QueueJournal::run() {
     }
   }
   // Everything published by now, and what was settled of it.
-  while (!failed_ && copy_frames()) {
-    if (Status status = flush(); !status) take_trouble(status.error());
+  for (bool more = true; more && !failed_;) {
+    more = copy_frames() || writer_->has_unflushed();
+    if (Status flushed = flush(); !flushed) {
+      take_trouble(flushed.error());
+      more = false;  // a full disk
+    }
   }
   bool capped = false;
   Status status = failed_ ? Status{} : append_settlements(/*all=*/true, &capped);

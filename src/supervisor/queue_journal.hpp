@@ -66,6 +66,7 @@ class QueueJournal {
   struct Group {
     u32 generation = 0;
     bool competing = false;
+    bool replaced = false;  // the log still has the one before
     Mapping mapping;
     GroupView view;
     Settlements written;
@@ -81,6 +82,11 @@ class QueueJournal {
   Status append_next(bool* appended);
   Status append_settlements(bool all, bool* capped);
   Status append_groups();
+  template <class Append>
+  Status append_or_flush(Append&& append);
+  const LaneView* guarded_lane(u32 index);
+  Status settle_behind(u64 end);
+  void retire();
   Status flush();
   void announce();
   void settle_asks();
@@ -101,8 +107,12 @@ class QueueJournal {
   u64 durable_position_ = 0;
   u64 group_epoch_ = ~u64{0};
   std::vector<Group> groups_;
+  std::vector<bool> lane_guarded_;
   u64 settled_ns_ = 0;
-  u64 asks_seen_ = 0;
+  u64 asks_seen_ = 0;   // answered
+  u64 asks_tried_ = 0;  // looked at
+  u64 snapshot_lowest_ = 0;
+  u64 settle_limit_ = 0;  // messages up to here (SPSC: lane positions) fit the ring with what the log says is settled
   u64 quiet_since_ns_ = 0;
   bool is_sealed_ = false;
   bool failed_ = false;
@@ -115,7 +125,6 @@ class QueueJournal {
   std::condition_variable changed_;
   u64 groups_asked_ = 0;  // guarded by mutex_, as the rest
   u64 groups_written_ = 0;
-  Status groups_status_;
   bool prepare_asked_ = true;
   Counts counts_;
   std::string trouble_;

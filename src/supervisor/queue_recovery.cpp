@@ -40,12 +40,20 @@ class Rebuilding {
     Result<layout::QueueConstants> plan = plan_queue(queue_.name, options);
     if (!plan) return fail(plan.error());
     *lane_bytes_tried = plan->lane_bytes;
+    if (lane_bytes != 0) {  // only the lanes are larger
+      const Result<layout::QueueConstants> created = plan_queue(queue_.name, queue_.options);
+      if (!created) return fail(created.error());
+      plan->max_message_bytes = created->max_message_bytes;
+    }
     next_seq_ = writer_.durable().next_seq;
     first_seq_ = next_seq_;
     for (const auto& [index, group] : writer_.state().groups) first_seq_ = std::min(first_seq_, group.base);
     oldest_seq_ = first_seq_;
-    // What does not fit the window any more was parked.
-    first_seq_ = std::max(first_seq_, next_seq_ - std::min(next_seq_, plan->words));
+    // What does not fit the window any more was parked. (A lane holds what it holds: groups of an SPSC queue take a
+    // window of it at a time.)
+    if (options.kind == layout::QueueKind::kMpmc) {
+      first_seq_ = std::max(first_seq_, next_seq_ - std::min(next_seq_, plan->words));
+    }
     plan->first_seq = first_seq_;
     if (Status made = create_queue(shared_directory_, *plan, options.group_id); !made) return made;
     MOORING_KILL_POINT("rebuild.created");
@@ -238,6 +246,7 @@ class Rebuilding {
       bool any_ready = false;
       for (u64 seq = group.base; seq < next_seq_; ++seq) {
         const bool settled = is_settled(*group.log, seq) || std::binary_search(gaps_.begin(), gaps_.end(), seq);
+        if (seq - group.base >= group.view.window()) break;
         if (!settled && !competing) continue;  // leases are implied; `shown` says that it comes again
         group.view.word(seq) =
             settled ? layout::make_word(group.view.lap(seq), layout::Kind::kAcked, 0, 0)

@@ -658,7 +658,9 @@ Result<Json> Supervisor::create_queue_request(const Client& client, const Json& 
       return differs("durability", durability(have), durability(*plan));
     }
     if (have.words != plan->words) return differs("capacity", have.words, plan->words);
-    if (have.lane_bytes != plan->lane_bytes) return differs("lane_bytes", have.lane_bytes, plan->lane_bytes);
+    if (const u64 lane_bytes = lane_bytes_of(*name, have); lane_bytes != plan->lane_bytes) {
+      return differs("lane_bytes", lane_bytes, plan->lane_bytes);
+    }
     if (have.max_message_bytes != plan->max_message_bytes) {
       return differs("max_message_bytes", have.max_message_bytes, plan->max_message_bytes);
     }
@@ -692,6 +694,15 @@ Result<Json> Supervisor::create_queue_request(const Client& client, const Json& 
   queues_[*name] = std::move(*keeper);
   reply["created"] = true;
   return reply;
+}
+
+// As the queue was created: recovered from its log it may have larger lanes.
+u64 Supervisor::lane_bytes_of(const std::string& name, const layout::QueueConstants& have) const {
+  if (have.durability != layout::Durability::kDurable || !durable_.has_value()) return have.lane_bytes;
+  const Result<DurableQueue> config = durable_->read(name);
+  if (!config) return have.lane_bytes;
+  const Result<layout::QueueConstants> created = plan_queue(name, config->options);
+  return created ? created->lane_bytes : have.lane_bytes;
 }
 
 Status Supervisor::make_durable(const std::string& name, const QueueOptions& options) {

@@ -110,6 +110,8 @@ class Worker {
   Worker& operator=(const Worker&) = delete;
 
   pid_t pid() const { return pid_; }
+  // Readable when it said something, or is gone.
+  int line() const { return from_; }
   bool heard(char byte) const { return read_byte(from_) == static_cast<unsigned char>(byte); }
   void say(char byte) const { (void)!::write(to_, &byte, 1); }
   void kill(int number) const {
