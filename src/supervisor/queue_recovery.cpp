@@ -107,6 +107,10 @@ class Rebuilding {
 
   Status publish_all() {
     lane_positions_.assign(1, 0);
+    // Where the next supervisor finds the end of the log, also of one that holds nothing.
+    if (shared_->is_spsc()) {
+      if (Status opened = open_lane(); !opened) return opened;
+    }
     journal::LogReader reader(disk_, queue_.uuid);
     journal::LogMark at{writer_.locate(oldest_seq_), oldest_seq_};
     Status status;
