@@ -20,7 +20,8 @@ Result<journal::LogOptions> log_options(const DurableQueue& queue) {
   journal::LogOptions options;
   options.uuid = queue.uuid;
   options.first_seq = plan->first_seq;
-  options.small_segment_bytes = u64{4} << 20;  // of the first segment and the reserve: made before anybody is served
+  // Of the first segment, made before anybody is served, and the reserve: one full block, and a little.
+  options.small_segment_bytes = journal::kSegmentHeaderBytes + options.block_bytes + (u64{256} << 10);
   options.message_bytes_max = std::max(options.message_bytes_max, plan->max_message_bytes);
   return options;
 }
