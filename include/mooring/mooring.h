@@ -270,7 +270,7 @@ MOORING_API int mooring_publish_batch(mooring_producer* producer, const mooring_
 #define MOORING_EVERYTHING UINT64_MAX
 MOORING_API int mooring_wait_durable(mooring_producer* producer, uint64_t seq, uint64_t timeout_ns);
 
-/* mooring_durable_seq: every message with a number below `seq` is on the disk. No system call; 0 where it is volatile. */
+/* mooring_durable_seq: every message with a number below `seq` is on the disk. No system call. 0: a volatile queue. */
 MOORING_API int mooring_durable_seq(mooring_producer* producer, uint64_t* seq);
 
 /* mooring_durable_fd: a descriptor that is readable when more has become durable since the last mooring_durable_seq of

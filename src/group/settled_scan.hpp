@@ -8,7 +8,8 @@
 //
 // Parked messages are not settled although `base` has passed them: their entries stay until they are. The park table is
 // read last, after `base` and the words: an entry is there before base passes its message, so whatever looked settled
-// because base had gone past it (also while the scan stood still, by whole laps) is found in the table if it was parked.
+// because base had gone past it (also while the scan stood still, by whole laps) is found in the table if it was
+// parked.
 //
 // TESTED BY  durable/settled_scan_test
 #pragma once

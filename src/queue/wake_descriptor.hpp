@@ -1,5 +1,5 @@
-// A pollable descriptor for a wake slot (a group's messages, a queue's durable position): an eventfd, written by a library
-// thread that sleeps on the slot's futex.
+// A pollable descriptor for a wake slot (a group's messages, a queue's durable position): an eventfd, written by a
+// library thread that sleeps on the slot's futex.
 //
 // No thread exists until somebody asks for a descriptor; one serves up to 127 of them (futex_waitv takes 128 words).
 // The descriptor is level-triggered in effect: it stays readable until a receive finds nothing, which arms it again.

@@ -10,7 +10,8 @@
 //   ORDERED / PUBLISHED   ring/: a frame is whole when it is found
 //   DURABLE        store durable_seq, durable_mark, release | consumers, producers, waiters: load, acquire
 //   SLEEPING       queue/sleeper.hpp; for waiters the store of the mark is what was published
-//   SETTLE_EPOCH   settle_epoch + 1 seq_cst; scan; flush; store settled_epoch, release | queue/consumer.cpp wait_settled
+//   SETTLE_EPOCH   settle_epoch + 1 seq_cst; scan; flush; store settled_epoch, release | queue/consumer.cpp
+// wait_settled
 //
 // ONE TURN   copy frames from the mark on until the block is full or nothing is there; send the block; copy on into the
 // next one while it is in flight; sync; announce. So one lone message waits for nothing, and under load a flush carries

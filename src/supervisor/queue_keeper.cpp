@@ -243,10 +243,8 @@ Result<bool> QueueKeeper::create_group(const std::string& name, layout::GroupMod
     A::add(files_->state().group_epoch, u64{1}, std::memory_order_acq_rel);
     MOORING_KILL_POINT("keeper.group_epoch");
     if (Status status = finish_birth(index); !status) return fail(status.error());
-    if (journal_ != nullptr) {
-      // A power cut must not take back what is said to be there.
-      if (Status written = journal_->write_groups(kJournalWaitNs); !written) return fail(written.error());
-    }
+    // A power cut must not take back what is said to be there.
+    if (Status written = write_groups(); !written) return fail(written.error());
     return true;
   }
   return fail(Code::kNoSeat, fmt::format("queue {} has all its {} groups; remove one (`mooring rm {} --group "
@@ -296,7 +294,11 @@ Status QueueKeeper::start_journal(std::unique_ptr<journal::Disk> disk, std::uniq
       QueueJournal::start(std::move(queue), std::move(disk), std::move(writer));
   if (!started) return fail(started.error());
   journal_ = std::move(*started);
-  return journal_->write_groups(kJournalWaitNs);
+  return {};
+}
+
+Status QueueKeeper::write_groups() {
+  return journal_ == nullptr ? Status{} : journal_->write_groups(kJournalWaitNs);
 }
 
 Status QueueKeeper::remove_group(const std::string& name) {
@@ -326,7 +328,7 @@ Status QueueKeeper::remove_group(const std::string& name) {
   set_slot(slot.slot, layout::slot_generation(slot.slot), layout::SlotLife::kLeaving);
   MOORING_KILL_POINT("keeper.group_leaving");
   finish_removal(*index);
-  return journal_ == nullptr ? Status{} : journal_->write_groups(kJournalWaitNs);
+  return write_groups();
 }
 
 void QueueKeeper::finish_removal(u32 index) {

@@ -80,6 +80,9 @@ class QueueKeeper {
   // Durable queues, after adopt(): from here on what is published goes into the log.
   Status start_journal(std::unique_ptr<journal::Disk> disk, std::unique_ptr<journal::LogWriter> writer,
                        std::shared_ptr<Queue> queue);
+  // Returns when the log knows every group: before anybody is told that a queue or a group is there. kTimeout: a slow
+  // disk. Nothing to do for a volatile queue.
+  Status write_groups();
   const QueueJournal* journal() const { return journal_.get(); }
   void stop_journal() { journal_.reset(); }
 

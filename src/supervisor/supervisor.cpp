@@ -682,6 +682,9 @@ Result<Json> Supervisor::create_queue_request(const Client& client, const Json& 
   MOORING_KILL_POINT("supervisor.queue_created");
   std::vector<ProcessIdentity> owners;
   Result<std::unique_ptr<QueueKeeper>> keeper = open_queue(*name, durable, &owners);  // makes the group "default"
+  if (keeper) {
+    if (Status written = (*keeper)->write_groups(); !written) keeper = fail(written.error());
+  }
   if (!keeper) {
     (void)remove_queue(shared_directory_, *name);
     if (durable) (void)durable_->remove(*name);
@@ -704,10 +707,17 @@ u64 Supervisor::lane_bytes_of(const std::string& name, const layout::QueueConsta
 
 Status Supervisor::make_durable(const std::string& name, const QueueOptions& options) {
   if (Status status = open_durable_queues(/*create=*/true); !status) return status;
-  if (Queue::attach(shared_directory_, paths_.owner, name, /*as_supervisor=*/true)) {
-    return fail(Code::kExists, fmt::format("shared memory of a queue {} is left over in {}; remove it first (`mooring "
-                                           "rm {}`)",
+  Result<std::shared_ptr<Queue>> left = Queue::attach(shared_directory_, paths_.owner, name, /*as_supervisor=*/true);
+  if (left && !(*left)->is_durable()) {
+    return fail(Code::kExists, fmt::format("shared memory of a volatile queue {} is left over in {}; remove it first "
+                                           "(`mooring rm {}`)",
                                            name, paths_.shared_directory, name));
+  }
+  if (left) {
+    // Killed between the two halves of a removal. (Or MOORING_DATA was another: then the log there has all that was
+    // acknowledged.)
+    (*left).reset();
+    if (Status removed = remove_queue(shared_directory_, name); !removed) return removed;
   }
   Result<std::array<u8, 16>> uuid = random_uuid();
   if (!uuid) return fail(uuid.error());

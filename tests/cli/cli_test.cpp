@@ -175,5 +175,31 @@ TEST_F(Cli, LooksAtQueuesWithEveryProcessDead) {
   EXPECT_EQ(one("mooring ls --json")["queue"], "q");
 }
 
+// Killed with its shared memory lost, as by a power cut: what was acknowledged is there again, and the log can be read
+// without anybody.
+TEST_F(Cli, ADurableQueueComesBackFromItsLog) {
+  service_.start();
+  EXPECT_EQ(one("mooring create bills --capacity 4096 --durability durable --json")["durability"], "durable");
+  const Json published = one("seq 1 1000 | mooring publish bills --progress-file progress --json");
+  EXPECT_EQ(published["published"], 1000);
+  EXPECT_EQ(published["acknowledged"], 1000);
+  EXPECT_EQ(run("cat progress").out, "1000\n");
+  service_.kill_supervisor();
+  const Ran verified = run("mooring journal verify instance/data/q-bills");
+  EXPECT_EQ(verified.exit_code, 0) << verified.out;
+  run("rm -rf \"$MOORING_SHM_ROOT\"/mooring-*");
+  service_.start();
+  EXPECT_EQ(run("mooring receive bills --count 1000 --ack").out, run("seq 1 1000").out);
+  service_.kill_supervisor();
+
+  // One byte of the first message's block.
+  run("cp -r instance/data/q-bills copy; "
+      "f=$(ls copy/log-* | head -1); printf X | dd of=$f bs=1 seek=9000 conv=notrunc 2>/dev/null");
+  const Ran damaged = run("mooring journal verify copy 2>&1");
+  EXPECT_EQ(damaged.exit_code, 1) << damaged.out;
+  EXPECT_NE(damaged.out.find("log-"), std::string::npos) << damaged.out;
+  EXPECT_EQ(run("mooring journal verify /no/such/place 2>&1").exit_code, 2);
+}
+
 }  // namespace
 }  // namespace mooring

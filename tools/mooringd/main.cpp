@@ -18,6 +18,7 @@
 #include <cstdio>
 #include <string>
 
+#include "segment/instance_paths.hpp"
 #include "supervisor/supervisor.hpp"
 
 namespace {
@@ -137,20 +138,24 @@ int main(int argc, char** argv) {
   }
   ::signal(SIGPIPE, SIG_IGN);
 
-  mooring::Result<std::unique_ptr<mooring::Supervisor>> supervisor = mooring::Supervisor::start(options);
-  if (!supervisor) {
-    const int status = supervisor.error().code == mooring::Code::kExists ? kExitTaken : kExitFailed;
-    report(report_fd, status, fmt::format("mooringd: {}\n", supervisor.error().text));
-    return status;
-  }
+  // Before the start: what is recovered is told there.
+  const mooring::Result<mooring::InstancePaths> paths = mooring::resolve_instance(options.path, /*create=*/true);
+  const std::string directory = paths ? paths->directory : "/tmp";  // else start() says what is wrong
   try {
-    auto logger = background ? spdlog::basic_logger_mt("mooringd", (*supervisor)->path() + "/mooringd.log")
-                             : spdlog::stderr_logger_mt("mooringd");
+    auto logger = background && paths ? spdlog::basic_logger_mt("mooringd", directory + "/mooringd.log")
+                                      : spdlog::stderr_logger_mt("mooringd");
     logger->set_level(spdlog::level::from_str(log_level));
     logger->flush_on(spdlog::level::info);
     spdlog::set_default_logger(logger);
   } catch (const spdlog::spdlog_ex&) {
     spdlog::drop_all();  // no log file (a full or read-only disk) is no reason not to serve
+  }
+
+  mooring::Result<std::unique_ptr<mooring::Supervisor>> supervisor = mooring::Supervisor::start(options);
+  if (!supervisor) {
+    const int status = supervisor.error().code == mooring::Code::kExists ? kExitTaken : kExitFailed;
+    report(report_fd, status, fmt::format("mooringd: {}\n", supervisor.error().text));
+    return status;
   }
   running = supervisor->get();
   struct sigaction action {};
