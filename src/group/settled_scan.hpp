@@ -11,7 +11,7 @@
 // because base had gone past it (also while the scan stood still, by whole laps) is found in the table if it was
 // parked.
 //
-// TESTED BY  group/settled_scan_test
+// TESTED BY  durable/settled_scan_test
 #pragma once
 
 #include <algorithm>

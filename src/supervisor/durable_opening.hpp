@@ -7,7 +7,7 @@
 //   none                there          recover the log, rebuild the memory
 //   durable, complete   none           removed: a removal was cut short (durable_queues.hpp)
 //
-// TESTED BY  supervisor/queue_recovery_test, supervisor/power_cut_test
+// TESTED BY  durable/durable_restart_test, durable/durable_kill_points_test, durable/durable_power_cut_test
 #pragma once
 
 #include <memory>

@@ -10,7 +10,7 @@
 // before anybody is told. Shared memory may be there without the directory (killed between the two removals): a durable
 // queue without its log is no queue, and is removed.
 //
-// TESTED BY  supervisor/durable_queues_test
+// TESTED BY  durable/durable_queues_test
 #pragma once
 
 #include <string>

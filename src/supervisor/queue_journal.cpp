@@ -263,9 +263,12 @@ Status QueueJournal::append_or_flush(Append&& append) {
 // so that whatever fails in between is done again.
 Status QueueJournal::append_groups() {
   const u64 epoch = A::load(files_->state().group_epoch, std::memory_order_acquire);
+  bool all_born = true;
   for (u32 index = 0; index < queue_->constants().groups_max; ++index) {
     const layout::GroupSlot& slot = files_->group_slot(index);
     const u64 word = A::load(slot.slot, std::memory_order_acquire);
+    // It becomes live without another epoch.
+    all_born = all_born && layout::slot_life(word) != layout::SlotLife::kEntering;
     const bool live = layout::slot_life(word) == layout::SlotLife::kLive;
     Group& known = groups_[index];
     const bool was_live = known.mapping.data() != nullptr;
@@ -315,7 +318,7 @@ Status QueueJournal::append_groups() {
     }
     known = std::move(born);
   }
-  group_epoch_ = epoch;
+  if (all_born) group_epoch_ = epoch;
   settle_limit_ = 0;  // unknown with the new ones
   return {};
 }

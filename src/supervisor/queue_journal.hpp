@@ -21,7 +21,7 @@
 // IF THE SUPERVISOR STOPS   as the table in journal/log_writer.hpp; the next one resumes at {log_mark, durable_seq}
 // (queue_recovery.hpp). Killed between log_mark and durable_seq: messages between the two are logged again.
 //
-// TESTED BY  supervisor/queue_journal_test, supervisor/power_cut_test
+// TESTED BY  durable/durable_queue_test, durable/durable_disk_test, durable/durable_power_cut_test
 #pragma once
 
 #include <atomic>

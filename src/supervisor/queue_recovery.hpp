@@ -11,7 +11,7 @@
 //   lanes, groups   the same
 //   marks           durable_seq is stored last: complete
 //
-// TESTED BY  supervisor/queue_recovery_test, supervisor/power_cut_test
+// TESTED BY  durable/durable_restart_test, durable/durable_kill_points_test, durable/durable_power_cut_test
 #pragma once
 
 #include <optional>

@@ -157,7 +157,7 @@ TEST_P(KillPoints, TheSuccessorHasEverythingThatWasPromised) {
   Board* board = shared_by_processes<Board>();
   ASSERT_NE(board, nullptr);
   for (const char* name : kPoints) {
-    for (const int turn : {1, 3}) {
+    for (const int turn : lost ? std::vector<int>{1} : std::vector<int>{2}) {
       SCOPED_TRACE(std::string(name) + " " + std::to_string(turn));
       new (board) Board;
       DurableService service;
