@@ -28,7 +28,7 @@ struct LogOptions {
   Uuid uuid{};                             // of the queue; a directory with another queue's log is refused
   u64 first_seq = 0;                       // of a log that is made new
   u64 segment_bytes = u64{64} << 20;       // of segments prepared ahead
-  u64 small_segment_bytes = u64{1} << 20;  // of the first one after opening, and of the reserve
+  u64 small_segment_bytes = u64{2} << 20;  // of the first one after opening, and of the reserve
   u64 block_bytes = u64{1} << 20;          // a message that is larger gets a block of its own
   u64 message_bytes_max = u64{16} << 20;
   u64 direct_write_bytes_max = u64{64} << 10;   // up to here pwrite, above the ring (numbers.md B7)

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
+
 #include "base/kill_point.hpp"
 #include "journal/posix_disk.hpp"
 #include "journal/recovery.hpp"
@@ -70,6 +72,13 @@ Result<DurableOpening> open_durable(const File& shared_directory, uid_t owner, c
     return fail(Code::kExists, fmt::format("a volatile queue {} stands in the place of the durable one of {}; remove "
                                            "one of them",
                                            name, queues.log_path(name)));
+  }
+  if (survived && !std::equal(config->uuid.begin(), config->uuid.end(), (*survived)->constants().log_uuid)) {
+    return fail(Code::kExists,
+                fmt::format("the shared memory of queue {} belongs to another log than the one in {} (was "
+                            "MOORING_DATA another?); set it right, or `mooring rm {}` to give up the "
+                            "memory and this log",
+                            name, queues.log_path(name), name));
   }
   if (survived && !is_complete((*survived)->files())) {
     if (Status removed = remove_queue(shared_directory, name); !removed) return fail(removed.error());

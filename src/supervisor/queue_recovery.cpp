@@ -55,6 +55,7 @@ class Rebuilding {
       first_seq_ = std::max(first_seq_, next_seq_ - std::min(next_seq_, plan->words));
     }
     plan->first_seq = first_seq_;
+    std::copy(queue_.uuid.begin(), queue_.uuid.end(), plan->log_uuid);
     if (Status made = create_queue(shared_directory_, *plan, options.group_id); !made) return made;
     MOORING_KILL_POINT("rebuild.created");
     Result<std::shared_ptr<Queue>> attached =

@@ -375,7 +375,7 @@ TEST_F(FailingDisk, TheSecondInARowFailsTheQueueAndWhatWasPromisedIsSafe) {
   ASSERT_TRUE(eventually([&] { return life() == static_cast<u64>(layout::JournalLife::kFailed); }));
   EXPECT_EQ(durable(), seq + 1);
   EXPECT_FALSE(keeper_->create_group("late", layout::GroupMode::kExclusive).has_value());
-  // Who asks for settlements of a failed journal does not make it spin: its threads end, and it says nothing more.
+  // Who asks for settlements of a failed journal changes nothing: it touches the disk no more.
   HardwareAtomics::add(queue_->files().wake()->settle_asks, u64{1}, std::memory_order_seq_cst);
   const int refused = refusals_.done;
   publish();
