@@ -1,6 +1,7 @@
 #include "supervisor/supervisor.hpp"
 
 #include <fmt/format.h>
+#include <poll.h>
 #include <spdlog/spdlog.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -29,6 +30,18 @@ constexpr u64 kBellBoundNs = kNsPerSecond;
 constexpr u64 kStrangersMax = 64;
 constexpr u64 kConnectionsOfProcessMax = 64;
 constexpr u64 kListenAgainNs = 100 * kNsPerMs;
+
+// A killed supervisor keeps its lock until its last thread has left the kernel, and that may be in a flush of a slow
+// disk. Right after the kill it still looks alive.
+constexpr u64 kDyingNs = 100 * kNsPerMs;
+constexpr u64 kLockLingersNs = 10 * kNsPerSecond;
+
+bool is_ending(u32 pid) {
+  const Result<ProcessIdentity> identity = identify_process(pid);
+  if (!identity) return identity.error().code == Code::kClosed;
+  const Result<ProcessState> state = process_state(*identity);
+  return state && (*state == ProcessState::zombie || *state == ProcessState::gone);
+}
 
 // Each client costs two descriptors, and the usual soft limit is 1024.
 void raise_descriptor_limit() {
@@ -110,11 +123,18 @@ Status Supervisor::take_lock() {
   // The directory itself is locked: a lock file could be removed and made again under us.
   Result<File> directory = open_directory(paths_.directory);
   if (!directory) return fail(directory.error());
-  Result<bool> locked = try_lock(*directory);
-  if (!locked) return fail(locked.error());
-  if (!*locked) {
+  const u64 began_ns = monotonic_ns();
+  for (;;) {
+    Result<bool> locked = try_lock(*directory);
+    if (!locked) return fail(locked.error());
+    if (*locked) break;
     const Result<std::string> pid = read_whole_file(*directory, kPidFileName, 32);
     const u32 number = pid ? static_cast<u32>(std::strtoul(pid->c_str(), nullptr, 10)) : 0;
+    const u64 waited_ns = monotonic_ns() - began_ns;
+    if (waited_ns < kDyingNs || (waited_ns < kLockLingersNs && is_ending(number))) {
+      ::poll(nullptr, 0, 1);
+      continue;
+    }
     return fail(Code::kExists,
                 fmt::format("instance {} is served already by pid {} ({}); use it, stop it with `mooring shutdown "
                             "--instance {}`, or name another instance",
