@@ -1,4 +1,4 @@
-// durable-latency, durable-throughput, pingpong-early: what a flush costs a queue, against the disk itself.
+// durable-latency, durable-throughput: what a flush costs a queue, against the disk itself.
 //
 // durable-latency: one producer, one message outstanding, publish returns after the flush; the limit is a bare 4 KiB
 // write and flush. "asleep": the publisher sleeps while it waits; "spinning": it polls, and meets the journal before

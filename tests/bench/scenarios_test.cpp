@@ -71,7 +71,7 @@ INSTANTIATE_TEST_SUITE_P(Scenarios, EachScenario,
                            return name;
                          });
 
-TEST(Scenarios, ListIsWhatTheTestsRun) { EXPECT_EQ(scenarios().size(), 10U); }
+TEST(Scenarios, ListIsWhatTheTestsRun) { EXPECT_EQ(scenarios().size(), 11U); }
 
 TEST(Scenarios, SizesThatDoNotDivideTheRingAndLargeOnes) {
   ScenarioOptions options = tiny();
