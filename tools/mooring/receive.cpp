@@ -4,6 +4,7 @@
 #include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <algorithm>
 
 #include <cerrno>
 #include <cstring>
@@ -15,6 +16,8 @@ extern char** environ;
 
 namespace mooring::cli {
 namespace {
+
+constexpr std::uint64_t kSliceNs = 100'000'000;
 
 struct Receive {
   std::string queue;
@@ -90,12 +93,20 @@ int run(const Receive& receive, const Context& context) {
   if (receive.timeout_seconds > 0) timeout_ns = static_cast<std::uint64_t>(receive.timeout_seconds * 1e9);
   std::uint64_t received = 0;
   std::uint64_t acknowledged = 0;
+  std::uint64_t waited_ns = 0;  // since the last message
   while (!interrupted()) {
     if (receive.count != 0 && (receive.nack ? received : acknowledged) >= receive.count) break;
     mooring_message message{};
-    const int code = consumer.try_receive(&message, timeout_ns);
+    // In slices: a signal that comes between the look above and the sleep would wake nobody.
+    const std::uint64_t slice_ns = std::min(timeout_ns - waited_ns, kSliceNs);
+    const int code = consumer.try_receive(&message, slice_ns);
     if (code == MOORING_INTERRUPTED) continue;
-    if (code == MOORING_EMPTY) break;
+    if (code == MOORING_EMPTY) {
+      waited_ns += slice_ns;
+      if (waited_ns >= timeout_ns) break;
+      continue;
+    }
+    waited_ns = 0;
     if (code != MOORING_OK) throw Failure(code, Failure::detail_of(code));
     ++received;
     bool ack = !receive.nack;
@@ -136,8 +147,10 @@ void add_receive(CLI::App& app, Context& context) {
   command->add_flag("--follow", receive->follow, "wait for more, until interrupted");
   CLI::Option* ack = command->add_flag("--ack", receive->ack, "acknowledge what was printed (the default)");
   CLI::Option* nack = command->add_flag("--nack", receive->nack, "give each back as failed")->excludes(ack);
-  command->add_option("--exec", receive->exec, "run this shell command for each message, on its standard input: exit "
-                                               "status 0 acknowledges, any other gives it back as failed")
+  command
+      ->add_option("--exec", receive->exec,
+                   "run this shell command for each message, on its standard input: exit "
+                   "status 0 acknowledges, any other gives it back as failed")
       ->excludes(ack)
       ->excludes(nack);
   command->add_option("--timeout", receive->timeout_seconds, "end after this many seconds without a message")
