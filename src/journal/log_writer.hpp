@@ -75,7 +75,7 @@ struct RetainedSegment {
   u64 first_log_pos = 0;
   u64 end_log_pos = 0;  // what counts of it ends here
   u64 next_seq = 0;     // every message in it is below
-  bool poisoned = false;
+  bool poisoned = false;  // or of an opening before: not known
 };
 
 // Where a writer starts; made by open_log().
