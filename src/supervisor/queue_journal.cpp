@@ -10,6 +10,7 @@
 #include "group/release_mark.hpp"
 #include "platform/fault_guard.hpp"
 #include "queue/wait_strategy.hpp"
+#include "supervisor/group_name.hpp"
 
 namespace mooring {
 namespace {
@@ -27,10 +28,6 @@ constexpr u64 kRestMostNs = 100 * kNsPerMs;
 // now, and a sleep and a wake cost more than a flush of a fast disk.
 constexpr u64 kSpinNs = 20 * kNsPerUs;
 
-std::string_view name_of(const layout::GroupSlot& slot) {
-  return {slot.name, ::strnlen(slot.name, layout::kNameLengthMax)};
-}
-
 std::vector<journal::AckRun> log_runs(const Settlements& settled) {
   std::vector<journal::AckRun> runs;
   runs.reserve(settled.runs.size());
@@ -40,7 +37,7 @@ std::vector<journal::AckRun> log_runs(const Settlements& settled) {
 
 journal::GroupState group_state(const layout::GroupSlot& slot, const Settlements& settled) {
   journal::GroupState group;
-  group.name = name_of(slot);
+  group.name = group_name(slot);
   group.mode = static_cast<u16>(slot.mode);
   group.start = settled.base;
   group.base = settled.base;
@@ -281,7 +278,7 @@ Status QueueJournal::append_groups() {
     }
     auto in_log = writer_->state().groups.find(index);
     const bool same = in_log != writer_->state().groups.end() && !known.replaced && live &&
-                      in_log->second.name == name_of(slot) && in_log->second.mode == static_cast<u16>(slot.mode);
+                      in_log->second.name == group_name(slot) && in_log->second.mode == static_cast<u16>(slot.mode);
     if (in_log != writer_->state().groups.end() && !same) {
       const journal::GroupState gone = in_log->second;
       if (Status removed =
@@ -410,6 +407,7 @@ void QueueJournal::settle_asks() {
   layout::QueueState& state = files_->state();
   // SETTLE_EPOCH: seq_cst, before the scan.
   const u64 epoch = A::add(state.settle_epoch, u64{1}, std::memory_order_seq_cst) + 1;
+  MOORING_KILL_POINT("journal.settle_epoch");
   bool capped = false;
   Status status = append_settlements(/*all=*/false, &capped);
   if (status) status = flush();
@@ -419,7 +417,9 @@ void QueueJournal::settle_asks() {
   }
   if (capped) return;  // `early`: the rest waits for the messages it is of; asked again next turn
   asks_seen_ = asks;
+  MOORING_KILL_POINT("journal.settlements_synced");
   A::store(state.settled_epoch, epoch, std::memory_order_release);
+  MOORING_KILL_POINT("journal.settled_epoch");
   A::full_fence();  // SLEEPING
   wake_sleepers(files_->wake()->durable, ~u32{0} >> 1);
 }
@@ -464,7 +464,6 @@ void QueueJournal::retire() {
     take_trouble(retired.error());
   }
   const std::lock_guard lock(mutex_);
-  counts_ = {writer_->counters(), writer_->total_bytes()};
   prepare_asked_ = true;
   changed_.notify_all();
 }
@@ -621,16 +620,6 @@ Status QueueJournal::write_groups(u64 timeout_ns) {
                                             queue_->name()));
   }
   return {};
-}
-
-QueueJournal::Counts QueueJournal::counts() const {
-  const std::lock_guard lock(mutex_);
-  return counts_;
-}
-
-std::string QueueJournal::trouble() const {
-  const std::lock_guard lock(mutex_);
-  return trouble_;
 }
 
 }  // namespace mooring

@@ -20,6 +20,8 @@
 //
 // IF THE SUPERVISOR STOPS   as the table in journal/log_writer.hpp; the next one resumes at {log_mark, durable_seq}
 // (queue_recovery.hpp). Killed between log_mark and durable_seq: messages between the two are logged again.
+// Killed between settle_epoch and settled_epoch: who waits in ack_sync waits on, and the successor's first turn begins
+// a later epoch, looks at every word, and raises settled_epoch past what is waited for.
 //
 // TESTED BY  durable/durable_queue_test, durable/durable_disk_test, durable/durable_power_cut_test
 #pragma once
@@ -52,14 +54,6 @@ class QueueJournal {
 
   // Groups came or went: returns when the log says so. kTimeout, kIo, kDiskFull.
   Status write_groups(u64 timeout_ns);
-
-  struct Counts {
-    journal::LogCounters log;
-    u64 log_bytes = 0;
-  };
-  Counts counts() const;
-  // Why the journal takes nothing more; empty while it does.
-  std::string trouble() const;
 
  private:
   using A = HardwareAtomics;
@@ -126,8 +120,7 @@ class QueueJournal {
   u64 groups_asked_ = 0;  // guarded by mutex_, as the rest
   u64 groups_written_ = 0;
   bool prepare_asked_ = true;
-  Counts counts_;
-  std::string trouble_;
+  std::string trouble_;  // why the journal takes nothing more; empty while it does
 
   std::unique_ptr<std::atomic<bool>> fault_;
   std::vector<const void*> guarded_;

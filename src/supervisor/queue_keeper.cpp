@@ -11,6 +11,7 @@
 #include "platform/fault_guard.hpp"
 #include "queue/sleeper.hpp"
 #include "segment/names.hpp"
+#include "supervisor/group_name.hpp"
 
 namespace mooring {
 namespace {
@@ -30,10 +31,6 @@ Result<u64> file_inode(const File& directory, const std::string& name) {
     return fail_errno(errno, "cannot look at " + path_text(directory, name));
   }
   return u64{info.st_ino};
-}
-
-std::string_view name_of(const layout::GroupSlot& slot) {
-  return {slot.name, ::strnlen(slot.name, layout::kNameLengthMax)};
 }
 
 }  // namespace
@@ -112,7 +109,7 @@ QueueKeeper::Group* QueueKeeper::group(u32 index) {
   if (known.mapped && known.generation == layout::slot_generation(slot)) return &known;
   Result<Mapping> mapping = files_->map_group(index, Access::read_write, /*prefault=*/true);
   if (!mapping) {
-    spdlog::error("queue {}: group {}: {}", name_, name_of(files_->group_slot(index)), mapping.error().text);
+    spdlog::error("queue {}: group {}: {}", name_, group_name(files_->group_slot(index)), mapping.error().text);
     return nullptr;
   }
   if (known.mapped) {
@@ -135,7 +132,7 @@ bool QueueKeeper::is_competing(u32 index) const {
 std::optional<u32> QueueKeeper::find_group(const std::string& name) const {
   for (u32 index = 0; index < constants().groups_max; ++index) {
     const layout::GroupSlot& slot = files_->group_slot(index);
-    if (layout::slot_life(slot.slot) == layout::SlotLife::kLive && name_of(slot) == name) return index;
+    if (layout::slot_life(slot.slot) == layout::SlotLife::kLive && group_name(slot) == name) return index;
   }
   return std::nullopt;
 }
@@ -297,9 +294,7 @@ Status QueueKeeper::start_journal(std::unique_ptr<journal::Disk> disk, std::uniq
   return {};
 }
 
-Status QueueKeeper::write_groups() {
-  return journal_ == nullptr ? Status{} : journal_->write_groups(kJournalWaitNs);
-}
+Status QueueKeeper::write_groups() { return journal_ == nullptr ? Status{} : journal_->write_groups(kJournalWaitNs); }
 
 Status QueueKeeper::remove_group(const std::string& name) {
   const auto index = find_group(name);
@@ -699,7 +694,7 @@ Status QueueKeeper::adopt(std::vector<ProcessIdentity>* owners) {
       if (layout::read_park_word(word).state == layout::ParkState::kFree) continue;
       ++known->parked;
       if (!parks_.adopt(A::load(entry.loc, std::memory_order_relaxed), A::load(entry.seq, std::memory_order_relaxed))) {
-        spdlog::error("queue {}: group {}: park entry {} names no record", name_, name_of(files_->group_slot(index)),
+        spdlog::error("queue {}: group {}: park entry {} names no record", name_, group_name(files_->group_slot(index)),
                       park);
       }
     }
@@ -781,7 +776,7 @@ bool QueueKeeper::look_at_group(u32 index, bool pressure) {
         wake_room();
         wake_group(index, moved);
         spdlog::info("queue {}: group {}: {} messages of a standing consumer (seat {}, pid {}) left the window", name_,
-                     name_of(files_->group_slot(index)), moved, straggler,
+                     group_name(files_->group_slot(index)), moved, straggler,
                      straggler < constants().seats_max ? files_->seat_slot(straggler).pid : 0);
       }
     }

@@ -83,8 +83,6 @@ class QueueKeeper {
   // Returns when the log knows every group: before anybody is told that a queue or a group is there. kTimeout: a slow
   // disk. Nothing to do for a volatile queue.
   Status write_groups();
-  const QueueJournal* journal() const { return journal_.get(); }
-  void stop_journal() { journal_.reset(); }
 
   // Looks around; returns how long to rest (ns) until the next look. `bell`: somebody asked for one.
   u64 tick(u64 now_ns, bool bell);
