@@ -137,9 +137,10 @@ Result<std::vector<ScenarioLine>> run_ping_pong_early(const Scenario& scenario, 
   const PingPongPlan plain{MOORING_KIND_MPMC, MOORING_WAIT_SPIN, true, 0, false};
   PingPongPlan early = plain;
   early.early = true;
-  return compare(scenario, options,
-                 {"volatile_ping_pong", [&] { return queue_ping_pong(instance, scenario.name, plain, options); }},
-                 {{"early", [&] { return queue_ping_pong(instance, scenario.name, early, options); }}});
+  return compare(
+      scenario, options,
+      {"volatile_ping_pong", [&] { return queue_ping_pong(instance, "volatile_ping_pong", plain, options); }},
+      {{"early", [&] { return queue_ping_pong(instance, scenario.name, early, options); }}});
 }
 
 Result<std::vector<ScenarioLine>> run_ping_pong_parked(const Scenario& scenario, const ScenarioOptions& options,

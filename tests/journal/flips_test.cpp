@@ -1,7 +1,6 @@
 // Shows: no flipped bit is delivered, and none in announced data is overlooked. How: every bit of a segment header and
 // of a block header, and random bits of bodies and padding, each in a copy of a log that ends with a SEAL; the scan
-// must
-// refuse it, and what it shows before it does is what was written.
+// must refuse it, and what it shows before it does is what was written.
 #include <gtest/gtest.h>
 
 #include <cstdio>

@@ -251,8 +251,7 @@ std::optional<std::string> SimLog::open() {
 }
 
 // What was published and not announced is still in the ring; groups and parks are those of shared memory, which is
-// never
-// behind what was announced.
+// never behind what was announced.
 std::optional<std::string> SimLog::resume() {
   is_opening_ = true;
   auto resumed = journal::resume_log(*disk_, log_options_, announced_mark_, announced_.state);
