@@ -12,7 +12,7 @@
 //
 // Integers are little-endian. Everything read from a file is input: bounds first, then the checksum, then the meaning.
 //
-// TESTED BY  journal/format_test, journal/flips_test, journal/golden_test
+// TESTED BY  journal/format_test, journal/flips_test; tests/journal/golden/v1
 #pragma once
 
 #include <array>

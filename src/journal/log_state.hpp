@@ -4,7 +4,7 @@
 // Applying is lenient about meaning (a CURSOR of a group that is not there changes nothing): a log whose oldest
 // segments have retired begins in the middle, and the snapshot that follows replaces whatever came of it.
 //
-// TESTED BY  journal/log_state_test, journal/cuts_test
+// TESTED BY  journal/log_writer_test, journal/recovery_test, journal/cuts_test
 #pragma once
 
 #include <map>

@@ -14,7 +14,7 @@
 //   group is removed    slot LEAVING                    frees its seats and the slot
 //   park                K1..K4                          GroupRepair::reconcile
 //
-// TESTED BY  supervisor/queue_keeper_test, crash/supervisor_kill_test
+// TESTED BY  supervisor/queue_keeper_test, supervisor/supervisor_test, durable/durable_kill_points_test
 #pragma once
 
 #include <atomic>

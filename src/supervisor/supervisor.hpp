@@ -12,7 +12,7 @@
 // process still maps the files of its grants it keeps them; if it maps none of them any more, it cannot use them, and
 // they are treated as a dead owner's (core.md section 7).
 //
-// TESTED BY  supervisor/supervisor_test, crash/supervisor_kill_test, capi/process_test
+// TESTED BY  supervisor/supervisor_test, durable/durable_kill_points_test, crash/process_step_test
 #pragma once
 
 #include <atomic>
