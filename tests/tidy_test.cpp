@@ -34,11 +34,12 @@ const std::map<std::string, std::vector<std::string>> kArrows = {
     {"platform", {"base"}},
     {"journal", {"base", "platform"}},
     {"layout", {"base"}},
+    {"delivery", {"layout"}},
     {"segment", {"layout", "platform"}},
     {"ring", {"layout", "platform"}},
     {"group", {"ring"}},
     {"queue", {"group", "segment"}},
-    {"supervisor", {"queue", "journal"}},
+    {"supervisor", {"queue", "journal", "delivery"}},
     {"capi", {"queue", "mooring"}},
     {"mooring", {}},
 };

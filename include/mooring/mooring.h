@@ -79,7 +79,7 @@ extern "C" {
 #define MOORING_TIMEOUT 3 /* the time was over before there was room */
 #define MOORING_STALE 4 /* this delivery was settled before, or was taken back: ignore, or undo its effect */
 #define MOORING_EXPIRED 5 /* reserved for messages with a time to live */
-#define MOORING_PAUSED 6 /* reserved for paused groups */
+#define MOORING_PAUSED 6 /* the group is paused: nothing is given out until it is resumed */
 #define MOORING_DUPLICATE 7 /* reserved for deduplication */
 #define MOORING_INTERRUPTED 8 /* a signal handler ran while waiting; nothing was taken or published */
 /* Failures. Below -4095, so that they never meet a -errno. */
@@ -204,6 +204,71 @@ MOORING_API int mooring_group_create(mooring_instance* instance, const char* que
  * the last group of a queue (BAD_ARGUMENT). */
 MOORING_API int mooring_group_remove(mooring_instance* instance, const char* queue, const char* group);
 
+/* mooring_group_set: one setting of a group, as text; it holds from now on, also for what failed before.
+ *   key                value (default)         meaning
+ *   retry_initial      duration (100ms)        delay before the second delivery; 0: at once
+ *   retry_multiplier   1 to 100 (2.0)          each further delay is that much longer
+ *   retry_max          duration (60s)          no delay is longer
+ *   retry_jitter       0 to 1 (0.15)           each delay is longer or shorter by up to this part of it
+ *   backoff            list (none)             delays instead of the four above, as in 1s,5s,30s; the last one repeats
+ *   max_deliveries     0 to 255 (5)            failures after which a message is a dead letter; 0: never
+ *   ack_wait           duration (30s)          a message held longer by a living consumer is given out again; 0: never
+ *   dlq_max_messages   count (1000000)         dead letters the group keeps; 0: no bound
+ *   dlq_max_age        duration (0s)           older dead letters are dropped, and counted; 0: never
+ *   on_dlq_full        pause, drop_oldest      what happens at that bound (pause)
+ *   on_dead            keep, drop              dead letters are kept, or dropped and counted (keep)
+ * A duration is a number and ns, us, ms, s, m, h or d. Settings of a durable queue are in its journal. ack_wait is for
+ * competing groups: from the one consumer of an exclusive group nothing is taken back.
+ * Returns   MOORING_OK, MOORING_ERR_BAD_ARGUMENT (the detail names the nearest key, or what the value may be),
+ *           MOORING_ERR_NO_SUCH_QUEUE (also: no such group) */
+MOORING_API int mooring_group_set(mooring_instance* instance, const char* queue, const char* group, const char* key,
+                                  const char* value);
+
+/* mooring_group_pause, mooring_group_resume: a paused group gives nothing out; mooring_receive waits, and returns
+ * MOORING_PAUSED when its time is over. What consumers hold they may settle. A group pauses by itself when it has
+ * dlq_max_messages dead letters (on_dlq_full); then resume returns MOORING_PAUSED until some are redriven or purged. */
+MOORING_API int mooring_group_pause(mooring_instance* instance, const char* queue, const char* group);
+MOORING_API int mooring_group_resume(mooring_instance* instance, const char* queue, const char* group);
+
+/* ---- Dead letters: messages that failed max_deliveries times, or were rejected. A state of the message in its group,
+ * not a copy: it is there exactly once, payload and history with it, until it is redriven or purged. --------------- */
+
+#define MOORING_DEAD_REJECTED 1u
+#define MOORING_DEAD_MAX_DELIVERIES 2u
+#define MOORING_DEAD_CRASH 3u
+#define MOORING_DEAD_EXPIRED 4u
+#define MOORING_DEAD_CORRUPT 5u
+#define MOORING_DEAD_ADMIN 6u
+
+#define MOORING_DRY_RUN 1u /* flag: only count */
+
+/* Which dead letters; all that match every field that is not 0. */
+typedef struct mooring_dead_filter {
+  size_t size;
+  uint32_t flags;         /* MOORING_DRY_RUN */
+  uint32_t reason;        /* MOORING_DEAD_... */
+  uint64_t older_than_ns; /* dead for at least this long */
+  uint64_t limit;         /* the oldest this many */
+  const uint64_t* seqs;   /* these messages; 4096 at most */
+  size_t seq_count;
+} mooring_dead_filter;
+MOORING_API void mooring_dead_filter_init(mooring_dead_filter* filter, size_t size);
+
+/* mooring_dead_redrive: give dead letters to the group again: failures are counted anew, the history is kept.
+ *   filter   null: all.
+ *   rate     messages a second, 0: as fast as may be. The supervisor goes on with it after this call returned; another
+ *            redrive of the group takes its place, mooring_dead_redrive_cancel ends it. What was not reached yet stays
+ *            a dead letter, also when the supervisor is killed: call again.
+ *   count    out, may be null: how many go (MOORING_DRY_RUN: would go). */
+MOORING_API int mooring_dead_redrive(mooring_instance* instance, const char* queue, const char* group,
+                                     const mooring_dead_filter* filter, uint64_t rate, uint64_t* count);
+/* `left`: out, may be null: how many were not reached. */
+MOORING_API int mooring_dead_redrive_cancel(mooring_instance* instance, const char* queue, const char* group,
+                                            uint64_t* left);
+/* mooring_dead_purge: drop dead letters for good. */
+MOORING_API int mooring_dead_purge(mooring_instance* instance, const char* queue, const char* group,
+                                   const mooring_dead_filter* filter, uint64_t* count);
+
 /* ---- Waiting ----------------------------------------------------------------------------------------------------- */
 
 #define MOORING_WAIT_ADAPTIVE 0u /* poll for spin_ns, then sleep; whoever publishes makes a system call only to wake */
@@ -325,7 +390,8 @@ MOORING_API void mooring_consumer_close(mooring_consumer* consumer);
  *   message     out. data: `size` bytes, not NUL-terminated, valid until the message is settled or the consumer closed.
  *               Competing: a private copy, aligned to 64. Exclusive: in the queue itself, read-only, aligned to 8.
  *   timeout_ns  how long to wait for one.
- * Returns   MOORING_OK           it is this consumer's until settled; there is no time limit.
+ * Returns   MOORING_OK           it is this consumer's until settled, in a competing group for ack_wait at most.
+ *           MOORING_PAUSED       the group is paused, and the time is over.
  *           MOORING_EMPTY        nothing became ready in time; not a failure.
  *           MOORING_FULL         this consumer holds as many as it may: settle some.
  *           MOORING_INTERRUPTED  a signal came while waiting; nothing was taken.
@@ -359,11 +425,48 @@ MOORING_API int mooring_ack_batch(mooring_consumer* consumer, const mooring_mess
 /* mooring_ack_up_to: this message and everything delivered before it. Exclusive groups only. */
 MOORING_API int mooring_ack_up_to(mooring_consumer* consumer, const mooring_message* message);
 
-/* mooring_nack: it failed; it comes again. (In this version at once; delays and dead letters come with retry policies.)
- * mooring_release: not done, and not counted as a failure (shutting down, not mine): READY again at once.
- * In a competing group any consumer may get it; in an exclusive group it comes before anything later. */
+/* Three ways to give a message back. In a competing group any consumer may get it then, and others go on meanwhile; in
+ * an exclusive group it comes again before anything later, which waits as long (the order is kept).
+ *   mooring_nack      it failed: again after the group's retry delay, a dead letter after max_deliveries failures.
+ *   mooring_reject    it never will succeed: a dead letter at once, with a code and a text of the application's.
+ *   mooring_release   not done, and not a failure (shutting down, not mine): READY again at once, uncounted.
+ *   text       null or NUL-terminated; 512 bytes of it are kept.
+ *   options    null: as mooring_nack.
+ * Returns   MOORING_OK, MOORING_STALE (this delivery was settled before, or taken back after ack_wait).
+ * Crash     as mooring_ack: settled, or not, and then another consumer gets it. A delay, code or text is kept with the
+ *           settlement or lost with it; while more than 256 of a consumer's settlements wait for the supervisor,
+ *           further ones lose these details, never the settlement. */
+typedef struct mooring_nack_options {
+  size_t size;
+  uint64_t delay_ns; /* before the next delivery; MOORING_BY_POLICY */
+  uint32_t code;     /* of the application; kept in the message's history */
+  uint32_t reserved;
+  const char* text;
+} mooring_nack_options;
+#define MOORING_BY_POLICY UINT64_MAX
+MOORING_API void mooring_nack_options_init(mooring_nack_options* options, size_t size);
 MOORING_API int mooring_nack(mooring_consumer* consumer, const mooring_message* message);
+MOORING_API int mooring_nack_with(mooring_consumer* consumer, const mooring_message* message,
+                                  const mooring_nack_options* options);
+MOORING_API int mooring_reject(mooring_consumer* consumer, const mooring_message* message, uint32_t code,
+                               const char* text);
 MOORING_API int mooring_release(mooring_consumer* consumer, const mooring_message* message);
+/* Each of them, as mooring_ack_batch. */
+MOORING_API int mooring_nack_batch(mooring_consumer* consumer, const mooring_message* messages, size_t count,
+                                   size_t* settled);
+MOORING_API int mooring_release_batch(mooring_consumer* consumer, const mooring_message* messages, size_t count,
+                                      size_t* settled);
+
+/* mooring_extend: still at it: ack_wait begins anew.
+ *   message    in and out: it names its delivery as it is from here on; settle with this one. Exclusive groups: nothing
+ *              to do, MOORING_OK.
+ * Returns   MOORING_OK, MOORING_STALE (taken back meanwhile). No system call. */
+MOORING_API int mooring_extend(mooring_consumer* consumer, mooring_message* message);
+
+/* mooring_handling: of several messages that this consumer holds, the application begins with this one. If the process
+ * dies now, only this one counts a failure. Without it, when a process dies that had received more than one, none is
+ * charged, and each comes back alone: to a consumer that holds nothing else, so that the next crash tells. */
+MOORING_API int mooring_handling(mooring_consumer* consumer, const mooring_message* message);
 
 /* mooring_consumer_fd: a descriptor that is readable while messages may be ready, for poll, epoll and event loops.
  *   fd          out. Owned by the consumer; do not read or close it. Level-triggered: it stays readable until a

@@ -156,7 +156,25 @@ class Consumer {
   }
   bool ack_up_to(const mooring_message& message) { return settled(mooring_ack_up_to(handle_.get(), &message)); }
   bool nack(const mooring_message& message) { return settled(mooring_nack(handle_.get(), &message)); }
+  // Again after `delay_ns`, or by the group's settings (MOORING_BY_POLICY); code and text go into its history.
+  bool nack(const mooring_message& message, std::uint64_t delay_ns, std::uint32_t code = 0,
+            const char* text = nullptr) {
+    mooring_nack_options options;
+    mooring_nack_options_init(&options, sizeof options);
+    options.delay_ns = delay_ns;
+    options.code = code;
+    options.text = text;
+    return settled(mooring_nack_with(handle_.get(), &message, &options));
+  }
+  // A dead letter at once.
+  bool reject(const mooring_message& message, std::uint32_t code = 0, const char* text = nullptr) {
+    return settled(mooring_reject(handle_.get(), &message, code, text));
+  }
   bool release(const mooring_message& message) { return settled(mooring_release(handle_.get(), &message)); }
+  // ack_wait begins anew; settle with this message, as it is now.
+  bool extend(mooring_message& message) { return settled(mooring_extend(handle_.get(), &message)); }
+  // Of several messages the application begins with this one: a crash is charged to it alone.
+  void handling(const mooring_message& message) { detail::checked(mooring_handling(handle_.get(), &message)); }
 
   // Readable while messages may be ready; see mooring_consumer_fd.
   int fd() const {
@@ -199,6 +217,37 @@ class Instance {
   }
   void remove_group(const std::string& queue, const std::string& group) {
     detail::checked(mooring_group_remove(handle_.get(), queue.c_str(), group.c_str()));
+  }
+
+  // One setting of a group, as text (mooring_group_set lists them).
+  void set_group(const std::string& queue, const std::string& group, const std::string& key,
+                 const std::string& value) {
+    detail::checked(mooring_group_set(handle_.get(), queue.c_str(), group.c_str(), key.c_str(), value.c_str()));
+  }
+  void pause_group(const std::string& queue, const std::string& group) {
+    detail::checked(mooring_group_pause(handle_.get(), queue.c_str(), group.c_str()));
+  }
+  // False: it stays paused, because it has as many dead letters as it may.
+  bool resume_group(const std::string& queue, const std::string& group) {
+    return detail::checked(mooring_group_resume(handle_.get(), queue.c_str(), group.c_str())) == MOORING_OK;
+  }
+  // Dead letters back to the group that failed them; returns how many go (with MOORING_DRY_RUN: would go).
+  std::uint64_t redrive(const std::string& queue, const std::string& group,
+                        const mooring_dead_filter* filter = nullptr, std::uint64_t rate = 0) {
+    std::uint64_t count = 0;
+    detail::checked(mooring_dead_redrive(handle_.get(), queue.c_str(), group.c_str(), filter, rate, &count));
+    return count;
+  }
+  std::uint64_t cancel_redrive(const std::string& queue, const std::string& group) {
+    std::uint64_t left = 0;
+    detail::checked(mooring_dead_redrive_cancel(handle_.get(), queue.c_str(), group.c_str(), &left));
+    return left;
+  }
+  std::uint64_t purge_dead(const std::string& queue, const std::string& group,
+                           const mooring_dead_filter* filter = nullptr) {
+    std::uint64_t count = 0;
+    detail::checked(mooring_dead_purge(handle_.get(), queue.c_str(), group.c_str(), filter, &count));
+    return count;
   }
 
   Producer open_producer(const std::string& queue, const mooring_producer_options* options = nullptr) {

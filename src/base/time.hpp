@@ -20,6 +20,8 @@ inline u64 clock_ns(clockid_t clock) {
   return static_cast<u64>(now.tv_sec) * kNsPerSecond + static_cast<u64>(now.tv_nsec);
 }
 inline u64 monotonic_ns() { return clock_ns(CLOCK_MONOTONIC); }
+// Goes on while the host sleeps, and is the same for all processes of a boot.
+inline u64 boottime_ns() { return clock_ns(CLOCK_BOOTTIME); }
 inline u64 wall_ns() { return clock_ns(CLOCK_REALTIME); }
 
 // `now + timeout`, where kForever stays kForever and a sum past the end is kForever too.

@@ -122,6 +122,66 @@ const mooring::Message& cpp(const mooring_message* message) {
   return *reinterpret_cast<const mooring::Message*>(message);
 }
 
+mooring_nack_options nack_defaults() { return {sizeof(mooring_nack_options), MOORING_BY_POLICY, 0, 0, nullptr}; }
+mooring_dead_filter dead_filter_defaults() {
+  mooring_dead_filter filter{};
+  filter.size = sizeof filter;
+  return filter;
+}
+
+// Each of them; MOORING_STALE if one or more were stale.
+template <class Settle>
+int settle_batch(mooring_consumer* consumer, const mooring_message* messages, size_t count, size_t* settled,
+                 Settle&& settle) {
+  if (settled != nullptr) *settled = 0;
+  if (consumer == nullptr || (messages == nullptr && count != 0)) return bad("batch: consumer or messages is null");
+  return guarded([&] {
+    Code worst = Code::kOk;
+    for (size_t i = 0; i < count; ++i) {
+      const Code code = settle(messages[i]);
+      if (code == Code::kOk) {
+        if (settled != nullptr) ++*settled;
+      } else if (code == Code::kStale) {
+        worst = code;
+      } else {
+        return code;
+      }
+    }
+    return worst;
+  });
+}
+
+// A request about one group; `count`: out, may be null, the member of that name in the reply.
+Code group_request(mooring_instance* instance, const char* queue, const char* group, mooring::Json request,
+                   uint64_t* count = nullptr) {
+  request["queue"] = queue;
+  request["group"] = group == nullptr ? "default" : group;
+  const mooring::Result<mooring::Json> reply = instance->instance->request(request);
+  if (!reply) return code_of(reply);
+  if (count != nullptr) {
+    const mooring::Result<mooring::u64> number = mooring::number_member(*reply, "count", 0, ~mooring::u64{0});
+    if (!number) return code_of(number);
+    *count = *number;
+  }
+  return Code::kOk;
+}
+
+bool read_filter(const mooring_dead_filter* filter, mooring::Json* request) {
+  mooring_dead_filter known = dead_filter_defaults();
+  if (!read_options(filter, &known) || known.seq_count > mooring::kSeqsOfFilterMax ||
+      (known.seqs == nullptr && known.seq_count != 0)) {
+    return false;
+  }
+  (*request)["dry_run"] = (known.flags & MOORING_DRY_RUN) != 0;
+  (*request)["reason"] = known.reason;
+  (*request)["older_than_ns"] = known.older_than_ns;
+  (*request)["limit"] = known.limit == 0 ? ~mooring::u64{0} : known.limit;
+  (*request)["seqs"] = mooring::Json::array();
+  for (size_t i = 0; i < known.seq_count; ++i) (*request)["seqs"].push_back(known.seqs[i]);
+  return true;
+}
+constexpr const char* kBadFilter = "filter: call mooring_dead_filter_init first, and name 4096 messages at most";
+
 }  // namespace
 
 extern "C" {
@@ -212,6 +272,64 @@ int mooring_group_remove(mooring_instance* instance, const char* queue, const ch
   return guarded([&] {
     return code_of(instance->instance->request({{"op", "remove_group"}, {"queue", queue}, {"group", group}}));
   });
+}
+
+int mooring_group_set(mooring_instance* instance, const char* queue, const char* group, const char* key,
+                      const char* value) {
+  if (instance == nullptr || queue == nullptr || key == nullptr || value == nullptr) {
+    return bad("group_set: instance, queue, key or value is null");
+  }
+  return guarded([&] {
+    mooring::Json settings = mooring::Json::object();
+    settings[key] = value;
+    return group_request(instance, queue, group, {{"op", "set_group"}, {"settings", settings}});
+  });
+}
+
+int mooring_group_pause(mooring_instance* instance, const char* queue, const char* group) {
+  if (instance == nullptr || queue == nullptr) return bad("group_pause: instance or queue is null");
+  return guarded([&] { return group_request(instance, queue, group, {{"op", "pause_group"}, {"pause", true}}); });
+}
+
+int mooring_group_resume(mooring_instance* instance, const char* queue, const char* group) {
+  if (instance == nullptr || queue == nullptr) return bad("group_resume: instance or queue is null");
+  return guarded([&] { return group_request(instance, queue, group, {{"op", "pause_group"}, {"pause", false}}); });
+}
+
+void mooring_dead_filter_init(mooring_dead_filter* filter, size_t size) {
+  init_options(filter, size, dead_filter_defaults());
+}
+
+int mooring_dead_redrive(mooring_instance* instance, const char* queue, const char* group,
+                         const mooring_dead_filter* filter, uint64_t rate, uint64_t* count) {
+  if (count != nullptr) *count = 0;
+  if (instance == nullptr || queue == nullptr) return bad("dead_redrive: instance or queue is null");
+  return guarded([&] {
+    mooring::Json request = {{"op", "redrive"}, {"rate", rate}};
+    if (!read_filter(filter, &request)) return fail_with(Code::kBadArgument, kBadFilter);
+    return group_request(instance, queue, group, request, count);
+  });
+}
+
+int mooring_dead_redrive_cancel(mooring_instance* instance, const char* queue, const char* group, uint64_t* left) {
+  if (left != nullptr) *left = 0;
+  if (instance == nullptr || queue == nullptr) return bad("dead_redrive_cancel: instance or queue is null");
+  return guarded([&] { return group_request(instance, queue, group, {{"op", "cancel_redrive"}}, left); });
+}
+
+int mooring_dead_purge(mooring_instance* instance, const char* queue, const char* group,
+                       const mooring_dead_filter* filter, uint64_t* count) {
+  if (count != nullptr) *count = 0;
+  if (instance == nullptr || queue == nullptr) return bad("dead_purge: instance or queue is null");
+  return guarded([&] {
+    mooring::Json request = {{"op", "purge_dead"}};
+    if (!read_filter(filter, &request)) return fail_with(Code::kBadArgument, kBadFilter);
+    return group_request(instance, queue, group, request, count);
+  });
+}
+
+void mooring_nack_options_init(mooring_nack_options* options, size_t size) {
+  init_options(options, size, nack_defaults());
 }
 
 int mooring_producer_open(mooring_instance* instance, const char* queue, const mooring_producer_options* options,
@@ -361,22 +479,8 @@ int mooring_ack_sync(mooring_consumer* consumer, const mooring_message* message,
 }
 
 int mooring_ack_batch(mooring_consumer* consumer, const mooring_message* messages, size_t count, size_t* acked) {
-  if (acked != nullptr) *acked = 0;
-  if (consumer == nullptr || (messages == nullptr && count != 0)) return bad("ack_batch: consumer or messages is null");
-  return guarded([&] {
-    Code worst = Code::kOk;
-    for (size_t i = 0; i < count; ++i) {
-      const Code code = consumer->consumer->ack(cpp(&messages[i]));
-      if (code == Code::kOk) {
-        if (acked != nullptr) ++*acked;
-      } else if (code == Code::kStale) {
-        worst = code;
-      } else {
-        return code;
-      }
-    }
-    return worst;
-  });
+  return settle_batch(consumer, messages, count, acked,
+                      [&](const mooring_message& one) { return consumer->consumer->ack(cpp(&one)); });
 }
 
 int mooring_ack_up_to(mooring_consumer* consumer, const mooring_message* message) {
@@ -387,6 +491,46 @@ int mooring_ack_up_to(mooring_consumer* consumer, const mooring_message* message
 int mooring_nack(mooring_consumer* consumer, const mooring_message* message) {
   if (consumer == nullptr || message == nullptr) return bad("nack: consumer or message is null");
   return guarded([&] { return consumer->consumer->nack(cpp(message)); });
+}
+
+int mooring_nack_with(mooring_consumer* consumer, const mooring_message* message,
+                      const mooring_nack_options* options) {
+  if (consumer == nullptr || message == nullptr) return bad("nack: consumer or message is null");
+  mooring_nack_options known = nack_defaults();
+  if (!read_options(options, &known)) return bad(kBadOptions);
+  return guarded([&] {
+    mooring::SettlementDetail detail;
+    detail.delay_ns = known.delay_ns;
+    detail.code = known.code;
+    if (known.text != nullptr) detail.text = known.text;
+    return consumer->consumer->nack(cpp(message), detail);
+  });
+}
+
+int mooring_reject(mooring_consumer* consumer, const mooring_message* message, uint32_t code, const char* text) {
+  if (consumer == nullptr || message == nullptr) return bad("reject: consumer or message is null");
+  return guarded([&] { return consumer->consumer->reject(cpp(message), code, text == nullptr ? "" : text); });
+}
+
+int mooring_extend(mooring_consumer* consumer, mooring_message* message) {
+  if (consumer == nullptr || message == nullptr) return bad("extend: consumer or message is null");
+  return guarded([&] { return consumer->consumer->extend(cpp(message)); });
+}
+
+int mooring_handling(mooring_consumer* consumer, const mooring_message* message) {
+  if (consumer == nullptr || message == nullptr) return bad("handling: consumer or message is null");
+  return guarded([&] { return consumer->consumer->handling(cpp(message)); });
+}
+
+int mooring_nack_batch(mooring_consumer* consumer, const mooring_message* messages, size_t count, size_t* settled) {
+  return settle_batch(consumer, messages, count, settled,
+                      [&](const mooring_message& one) { return consumer->consumer->nack(cpp(&one)); });
+}
+
+int mooring_release_batch(mooring_consumer* consumer, const mooring_message* messages, size_t count,
+                          size_t* settled) {
+  return settle_batch(consumer, messages, count, settled,
+                      [&](const mooring_message& one) { return consumer->consumer->release(cpp(&one)); });
 }
 
 int mooring_release(mooring_consumer* consumer, const mooring_message* message) {

@@ -54,6 +54,11 @@ struct Lease {
   static constexpr u32 kNotParked = ~u32{0};
 
   bool parked() const { return park_index != kNotParked; }
+  // Given out one by one, to a consumer that holds nothing else: somebody died with several before it (core.md A6).
+  bool alone() const {
+    return parked() ? layout::read_park_word(word).alone : (layout::word_aux(word) & 1U) != 0;
+  }
+  u32 failed() const { return parked() ? layout::read_park_word(word).failed : 0; }
   u32 acquired() const {
     return parked() ? layout::read_park_word(word).acquired : layout::aux_acquired(layout::word_aux(word));
   }
@@ -71,8 +76,11 @@ class CompetingConsumer {
     scan_ = A::load(group_.head->base, std::memory_order_acquire);
   }
 
-  // Takes the next message: one given back first, then the first untouched one.
-  LeaseOutcome lease(Lease* lease) {
+  // Takes the next message: one given back first, then the first untouched one. `holds_any`: this consumer has others,
+  // so it does not get one that is given out alone; skipped_alone() tells whether one was passed over.
+  LeaseOutcome lease(Lease* lease, bool holds_any = false) {
+    holds_any_ = holds_any;
+    skipped_alone_ = false;
     const u64 parked = A::load(group_.head->parked, std::memory_order_acquire);  // PARK_READY
     const bool parks = some_parked(parked);
     if (parks && ++leases_since_park_ >= kParkTurn && lease_parked(parked, lease)) return LeaseOutcome::kLeased;
@@ -82,6 +90,17 @@ class CompetingConsumer {
     if (fresh != LeaseOutcome::kLeased && parks && lease_parked(parked, lease)) return LeaseOutcome::kLeased;
     return fresh;
   }
+
+  // From the park table alone: what an exclusive group gets back out of its dead letters.
+  bool lease_from_table(Lease* lease, bool holds_any) {
+    holds_any_ = holds_any;
+    skipped_alone_ = false;
+    const u64 parked = A::load(group_.head->parked, std::memory_order_acquire);  // PARK_READY
+    return some_parked(parked) && lease_parked(parked, lease);
+  }
+  bool table_may_have_work() const { return some_parked(A::load(group_.head->parked, std::memory_order_acquire)); }
+
+  bool skipped_alone() const { return skipped_alone_; }
 
   // Worth a lease()? One look at the words that change when there is, for a loop that polls; false may be wrong for as
   // long as a hint is low, so lease() is tried now and then anyway.
@@ -117,11 +136,37 @@ class CompetingConsumer {
     return settled;
   }
 
-  // Counted as a failure; the supervisor decides when it comes again.
-  Settled nack(const Lease& lease, u32 reason) {
-    const u32 aux = (lease.acquired() << 6) | (reason & 63U);
-    return settle(lease, layout::make_word(group_.lap(lease.seq), layout::Kind::kNacked, owner_, aux),
-                  layout::ParkState::kNacked);
+  // It failed; the supervisor decides what becomes of it. `detail`: a notice in the seat's mailbox, written before this
+  // call, says more. `settled`: out, the word that now says NACKED and what it says, for whoever wrote the notice.
+  Settled nack(const Lease& lease, layout::FailReason reason, bool detail, NackedWord* settled = nullptr) {
+    const u64 word = layout::make_word(group_.lap(lease.seq), layout::Kind::kNacked, owner_,
+                                       layout::make_nacked_aux(lease.acquired(), reason, detail));
+    u32 park_index = lease.park_index;
+    u64 park_word = 0;
+    const Settled outcome = settle(lease, word, layout::ParkState::kNacked, &park_index, &park_word,
+                                   layout::make_nacked_extended(reason, detail));
+    A::kill_point("group.nacked");
+    if (settled != nullptr && outcome == Settled::kYes) {
+      *settled = park_index == Lease::kNotParked ? NackedWord{&group_.word(lease.seq), word}
+                                                 : NackedWord{&group_.parks[park_index].word, park_word};
+    }
+    return outcome;
+  }
+
+  // Held on to for longer, rightly: what ack_wait counts begins anew. The lease names its delivery as it is now.
+  Settled extend(Lease* lease) {
+    if (!lease->parked()) {
+      u64 word = lease->word;
+      const u64 longer = extended(word);
+      if (A::cas(group_.word(lease->seq), word, longer, std::memory_order_acq_rel)) {
+        lease->word = longer;
+        return Settled::kYes;
+      }
+      const u32 index = find_moved(*lease, word);
+      if (index == Lease::kNotParked) return Settled::kStale;
+      return extend_park(index, lease);
+    }
+    return extend_park(lease->park_index, lease);
   }
 
   // Not counted: READY again at once, for anybody.
@@ -192,7 +237,30 @@ class CompetingConsumer {
   u32 owner() const { return owner_; }
 
  private:
-  static u32 word_aux_of(const Lease& lease) { return layout::make_aux(lease.acquired()); }
+  static u32 word_aux_of(const Lease& lease) { return layout::make_aux(lease.acquired(), 0, lease.alone()); }
+
+  // The count is 5 bits (4 in a park word) and wraps: it only has to differ from what it was a while ago.
+  static u64 extended(u64 word) {
+    const u32 aux = layout::word_aux(word);
+    const u32 count = ((aux >> 1) + 1) & 31U;
+    return (word & ~u64{62}) | (u64{count} << 1);
+  }
+
+  Settled extend_park(u32 index, Lease* lease) {
+    layout::ParkEntry& entry = group_.parks[index];
+    u64 word = A::load(entry.word, std::memory_order_acquire);
+    for (;;) {
+      if (!is_mine(index, *lease)) return Settled::kStale;
+      layout::ParkWord park = layout::read_park_word(word);
+      park.extended = (park.extended + 1) & 15U;
+      const u64 longer = layout::make_park_word(park);
+      if (A::cas(entry.word, word, longer, std::memory_order_acq_rel)) {
+        lease->word = longer;
+        lease->park_index = index;
+        return Settled::kYes;
+      }
+    }
+  }
 
   bool is_mine(u32 index, const Lease& lease) const {
     const layout::ParkEntry& entry = group_.parks[index];
@@ -266,8 +334,14 @@ class CompetingConsumer {
       if (ahead < 0) break;  // touched is a prefix: nothing READY behind
       if (ahead != 0 || layout::word_kind(word) != layout::Kind::kReady) continue;
       const u32 aux = layout::word_aux(word);
+      const bool alone = (aux & 1U) != 0;
+      if (alone && holds_any_) {
+        skipped_alone_ = true;
+        continue;
+      }
       const u32 acquired = layout::acquired_after(layout::aux_acquired(aux));
-      const u64 leased = layout::make_word(group_.lap(seq), layout::Kind::kLeased, owner_, layout::make_aux(acquired));
+      const u64 leased =
+          layout::make_word(group_.lap(seq), layout::Kind::kLeased, owner_, layout::make_aux(acquired, 0, alone));
       u64 cell = 0;
       if (!is_published<A>(order_, seq, &cell)) break;  // a READY word without a message: garbage
       if (!A::cas(group_.word(seq), word, leased, std::memory_order_acq_rel)) continue;  // LEASED
@@ -275,6 +349,7 @@ class CompetingConsumer {
       *lease = Lease{seq, leased, cell, Lease::kNotParked};
       return true;
     }
+    if (skipped_alone_) return false;  // still there, for others, or for us once we hold nothing
     if (has_bug<A>(SeededBug::kClearBackUntagged)) back = A::load(group_.head->back, std::memory_order_acquire);
     // GIVEN_BACK: clears only what was read before the scan; whoever gave back meanwhile raised the tag.
     A::cas(group_.head->back, back, layout::make_back(layout::back_generation(back) + 1, layout::kBackNone),
@@ -298,8 +373,14 @@ class CompetingConsumer {
         u64 word = A::load(entry.word, std::memory_order_acquire);
         layout::ParkWord park = layout::read_park_word(word);
         if (park.state != layout::ParkState::kReady) continue;
+        if (park.alone && holds_any_) {
+          skipped_alone_ = true;
+          announce_park_ready<A>(group_, index);
+          continue;
+        }
         park.state = layout::ParkState::kLeased;
         park.owner = owner_;
+        park.extended = 0;
         park.acquired = layout::acquired_after(park.acquired);
         const u64 leased = layout::make_park_word(park);
         if (!A::cas(entry.word, word, leased, std::memory_order_acq_rel)) continue;  // LEASED
@@ -322,8 +403,10 @@ class CompetingConsumer {
     }
   }
 
-  // `settled_word` where the message is in the window, `park_state` where it is in X. `park_index`: out, where it was.
-  Settled settle(const Lease& lease, u64 settled_word, layout::ParkState park_state, u32* park_index = nullptr) {
+  // `settled_word` where the message is in the window, `park_state` where it is in X. `park_index`, `park_word`: out,
+  // where it was and what it says there now.
+  Settled settle(const Lease& lease, u64 settled_word, layout::ParkState park_state, u32* park_index = nullptr,
+                 u64* park_word = nullptr, u32 park_extended = 0) {
     if (!lease.parked()) {
       u64 word = lease.word;
       // FREED: release (acq_rel, as every CAS here): copy-out is over before the message counts as done. The expected
@@ -332,12 +415,12 @@ class CompetingConsumer {
       const u32 index = find_moved(lease, word);
       if (index == Lease::kNotParked) return Settled::kStale;
       if (park_index != nullptr) *park_index = index;
-      return settle_park(index, lease, park_state);
+      return settle_park(index, lease, park_state, park_word, park_extended);
     }
-    return settle_park(lease.park_index, lease, park_state);
+    return settle_park(lease.park_index, lease, park_state, park_word, park_extended);
   }
 
-  Settled settle_park(u32 index, const Lease& lease, layout::ParkState state) {
+  Settled settle_park(u32 index, const Lease& lease, layout::ParkState state, u64* settled_word, u32 settled_extended) {
     layout::ParkEntry& entry = group_.parks[index];
     u64 word = A::load(entry.word, std::memory_order_acquire);
     for (;;) {
@@ -348,7 +431,10 @@ class CompetingConsumer {
         return Settled::kStale;
       }
       park.state = prep && state == layout::ParkState::kReady ? layout::ParkState::kPrepReady : state;
-      if (A::cas(entry.word, word, layout::make_park_word(park), std::memory_order_acq_rel)) return Settled::kYes;
+      park.extended = settled_extended;
+      const u64 settled = layout::make_park_word(park);
+      if (settled_word != nullptr) *settled_word = settled;
+      if (A::cas(entry.word, word, settled, std::memory_order_acq_rel)) return Settled::kYes;
       // PREP_LEASED became LEASED under us: the one change the supervisor makes to an entry we hold. Look again.
     }
   }
@@ -357,6 +443,8 @@ class CompetingConsumer {
   OrderView order_;
   u32 owner_ = 0;
   u32 leases_since_park_ = 0;
+  bool holds_any_ = false;
+  bool skipped_alone_ = false;
   u64 scan_ = 0;  // every word before it was touched when we looked
   u64 acks_since_help_ = 0;
 };

@@ -8,21 +8,27 @@
 //   acked    everything below is acknowledged; stored before ack() returns, so a kill never redelivers what was settled
 //   base     follows acked lazily (64 messages, an eighth of the lane, or nothing to do): publishers read it when full
 //   shown    the highest seq handed to the application, stored before it sees the message; never lowered
-//   words    ACKED: out of order; READY: given back; LEASED(acquired): delivered again
+//   words    ACKED: out of order; READY: given back; LEASED(acquired): delivered again; NACKED: it failed. A NACKED
+//   word
+//            is the supervisor's, until it says READY (due again) or ACKED (a dead letter now); all others are ours
 //
 // PAIRINGS         consumer                                      there
 //   PUBLISHED / ORDERED   the source's (ring/)
 //   FREED          store base, release                           publisher: load base, acquire
 //   SETTLED        store acked / word, release                   successor: load, acquire
 //   SHOWN          store shown, release, before the return       successor: load, acquire
+//   FAILED         store word NACKED, release                    supervisor: load word, acquire
+//   DECIDED        load the held word, acquire                   supervisor: CAS word NACKED -> READY | ACKED, release
 //
 // IF THE CONSUMER STOPS    (dead)                                          (only slow)
 //   before SHOWN           the successor gets the message for the first time   nobody waits but the publisher's bound
 //   after SHOWN            the successor gets it again, marked redelivered,    nothing is taken from it
 //                          attempt exact: untouched = 1 before, else the word
 //   after SETTLED          acknowledged                                        the same
+//   after FAILED           the supervisor decides; a successor finds the       the same
+//                          word NACKED and waits, or what it became
 //
-// on_failure = hold: what is given back is delivered again before anything later.
+// on_failure = hold: what is given back, and what failed, is delivered again before anything later.
 //
 // TESTED BY  group/exclusive_test, model/lane_model_test, crash/step_test
 #pragma once
@@ -113,7 +119,8 @@ class OrderSource {
   mutable u32 predicted_lines_ = 0;
 };
 
-enum class TakeOutcome { kTaken, kEmpty, kWindow, kCorrupt };
+// kHeld: a message that failed is not due yet, and nothing later comes before it.
+enum class TakeOutcome { kTaken, kEmpty, kHeld, kWindow, kCorrupt };
 
 template <class A, class Source>
 class ExclusiveConsumer {
@@ -134,6 +141,10 @@ class ExclusiveConsumer {
 
   // The next message: given back before new. `attempt`: 1 for the first delivery.
   TakeOutcome take(FrameView* frame, u32* attempt) {
+    if (__builtin_expect(held_ != kNone, false)) {
+      while (held_ != kNone && is_decided()) take_decision();
+      if (held_ < given_back_) return TakeOutcome::kHeld;  // kNone is above everything
+    }
     if (given_back_ != kNone) {
       const TakeOutcome again = take_given_back(frame, attempt);
       if (again != TakeOutcome::kEmpty) return again;
@@ -145,6 +156,10 @@ class ExclusiveConsumer {
       if (acked_.seq == 0) acked_.seq = frame->seq;  // SPSC learns its first seq from the first frame
       if (frame->seq - acked_.seq >= group_.window()) return TakeOutcome::kWindow;
       *attempt = 1;
+      if (__builtin_expect(frame->seq < touched_end_, false) && word_kind(frame->seq) == layout::Kind::kNacked) {
+        held_ = frame->seq;  // failed with the consumer before
+        return TakeOutcome::kHeld;
+      }
       if (__builtin_expect(frame->seq < touched_end_, false) && !touched_attempt(frame->seq, attempt)) {
         // Acknowledged out of order by the consumer before.
         if (acked_.seq == frame->seq && !step_acked()) return TakeOutcome::kCorrupt;
@@ -166,7 +181,7 @@ class ExclusiveConsumer {
   bool ack(u64 seq) {
     if (seq < acked_.seq || seq >= next_.seq) return false;
     if (seq == acked_.seq) {
-      if (seq < touched_end_ && is_given_back(seq)) return false;
+      if (comes_again(seq)) return false;
       if (!step_acked()) return false;
       while (acked_.seq < touched_end_ && acked_.seq < next_.seq && word_kind(acked_.seq) == layout::Kind::kAcked) {
         if (!step_acked()) break;
@@ -174,28 +189,25 @@ class ExclusiveConsumer {
       store_acked();
       return true;
     }
-    if (seq < touched_end_) {
-      const layout::Kind kind = word_kind(seq);
-      if (kind == layout::Kind::kAcked || kind == layout::Kind::kReady) return false;
-    }
+    if (comes_again(seq) || (seq < touched_end_ && word_kind(seq) == layout::Kind::kAcked)) return false;
     put_word(seq, layout::make_word(group_.lap(seq), layout::Kind::kAcked, 0, 0));
     return true;
   }
 
-  // Everything delivered up to and with `seq`. Returns how many were settled by it; 0: stale. What was given back is
-  // not delivered: it comes again all the same, and what was delivered behind it is settled word by word.
+  // Everything delivered up to and with `seq`. Returns how many were settled by it; 0: stale. What was given back or
+  // failed is not delivered: it comes again all the same, and what was delivered behind it is settled word by word.
   u64 ack_up_to(u64 seq) {
     if (seq < acked_.seq || seq >= next_.seq) return 0;
     u64 count = 0;
-    for (u64 behind = given_back_; behind <= seq; ++behind) {
-      const layout::Kind kind = word_kind(behind);
-      if (kind == layout::Kind::kAcked || kind == layout::Kind::kReady) continue;
+    const u64 lowest = std::min(given_back_, held_);
+    for (u64 behind = lowest; behind <= seq; ++behind) {
+      if (comes_again(behind) || word_kind(behind) == layout::Kind::kAcked) continue;
       put_word(behind, layout::make_word(group_.lap(behind), layout::Kind::kAcked, 0, 0));
       ++count;
     }
     while (acked_.seq < next_.seq) {
       const bool settled = acked_.seq < touched_end_ && word_kind(acked_.seq) == layout::Kind::kAcked;
-      if (!settled && (acked_.seq > seq || acked_.seq == given_back_)) break;
+      if (!settled && (acked_.seq > seq || acked_.seq == lowest)) break;
       if (!step_acked()) break;
       if (!settled) ++count;
     }
@@ -203,17 +215,29 @@ class ExclusiveConsumer {
     return count;
   }
 
+  // It failed: nothing later is delivered until the supervisor has decided. `owner`: the seat. False: stale.
+  // `detail`, `nacked` as in CompetingConsumer::nack.
+  bool fail(u64 seq, u32 owner, layout::FailReason reason, bool detail, NackedWord* nacked) {
+    u32 acquired = 0;
+    if (!is_delivered(seq, &acquired)) return false;
+    const u64 word = layout::make_word(group_.lap(seq), layout::Kind::kNacked, owner,
+                                       layout::make_nacked_aux(acquired, reason, detail));
+    held_ = std::min(held_, seq);
+    put_word(seq, word);  // FAILED
+    *nacked = NackedWord{&group_.word(seq), word};
+    return true;
+  }
+
+  // How often the message was given out, as a settlement in its mailbox names it; 0: it is not delivered.
+  u32 acquired_of(u64 seq) const {
+    u32 acquired = 0;
+    return is_delivered(seq, &acquired) ? acquired : 0;
+  }
+
   // Back to READY, before anything later. False: stale.
   bool give_back(u64 seq) {
-    if (seq < acked_.seq || seq >= next_.seq) return false;
-    u32 acquired = 1;
-    if (seq < touched_end_) {
-      const u64 word = A::load(group_.word(seq), std::memory_order_relaxed);  // own words
-      if (layout::word_laps_ahead(word, group_.lap(seq)) == 0) {
-        if (layout::word_kind(word) != layout::Kind::kLeased) return false;
-        acquired = layout::aux_acquired(layout::word_aux(word));
-      }
-    }
+    u32 acquired = 0;
+    if (!is_delivered(seq, &acquired)) return false;
     put_word(seq, layout::make_word(group_.lap(seq), layout::Kind::kReady, 0, layout::make_aux(acquired)));
     A::kill_point("exclusive.given_back");
     given_back_ = std::min(given_back_, seq);
@@ -234,10 +258,14 @@ class ExclusiveConsumer {
   bool base_lags() const { return Source::unit(acked_) - base_ >= source_.base_lag(); }
 
   // Worth a take()? For a loop that polls.
-  bool poll() const { return given_back_ != kNone || source_.poll(next_); }
+  bool poll() const {
+    if (__builtin_expect(held_ != kNone, false)) return given_back_ < held_ || is_decided();
+    return given_back_ != kNone || source_.poll(next_);
+  }
 
   // Is there anything to take? Moves only the private cursor over padding.
   bool may_have_work() {
+    if (held_ != kNone) return given_back_ < held_ || is_decided();
     if (given_back_ != kNone) return true;
     FrameView frame;
     return source_.peek(&next_, &frame) != RingOutcome::kEmpty;
@@ -254,7 +282,51 @@ class ExclusiveConsumer {
     const u64 word = A::load(group_.word(seq), std::memory_order_relaxed);  // own words, or a dead predecessor's
     return layout::word_laps_ahead(word, group_.lap(seq)) == 0 ? layout::word_kind(word) : layout::Kind::kUntouched;
   }
-  bool is_given_back(u64 seq) const { return word_kind(seq) == layout::Kind::kReady; }
+  // Given back, or failed and not decided.
+  bool comes_again(u64 seq) const {
+    if (seq >= touched_end_) return false;
+    const layout::Kind kind = word_kind(seq);
+    return kind == layout::Kind::kReady || kind == layout::Kind::kNacked;
+  }
+
+  // With the application, and how often it was given out.
+  bool is_delivered(u64 seq, u32* acquired) const {
+    if (seq < acked_.seq || seq >= next_.seq) return false;
+    *acquired = 1;
+    if (seq >= touched_end_) return true;
+    const u64 word = A::load(group_.word(seq), std::memory_order_relaxed);  // own words
+    if (layout::word_laps_ahead(word, group_.lap(seq)) != 0) return true;
+    if (layout::word_kind(word) != layout::Kind::kLeased) return false;
+    *acquired = layout::aux_acquired(layout::word_aux(word));
+    return true;
+  }
+
+  // DECIDED: acquire.
+  bool is_decided() const {
+    const u64 word = A::load(group_.word(held_), std::memory_order_acquire);
+    return layout::word_laps_ahead(word, group_.lap(held_)) != 0 || layout::word_kind(word) != layout::Kind::kNacked;
+  }
+
+  // READY: it comes again. ACKED: it is a dead letter, which settles it here.
+  void take_decision() {
+    const u64 seq = held_;
+    held_ = kNone;
+    for (u64 later = seq + 1; later < touched_end_ && later < next_.seq; ++later) {
+      if (word_kind(later) != layout::Kind::kNacked) continue;
+      held_ = later;
+      break;
+    }
+    if (seq >= next_.seq) return;  // the walk meets it
+    if (word_kind(seq) == layout::Kind::kReady) {
+      given_back_ = std::min(given_back_, seq);
+      return;
+    }
+    if (seq != acked_.seq) return;
+    while (acked_.seq < touched_end_ && acked_.seq < next_.seq && word_kind(acked_.seq) == layout::Kind::kAcked) {
+      if (!step_acked()) break;
+    }
+    store_acked();
+  }
 
   void put_word(u64 seq, u64 word) {
     // SETTLED: release, for a successor.
@@ -336,6 +408,7 @@ class ExclusiveConsumer {
   u64 shown_ = 0;           // as stored
   u64 touched_end_ = 0;     // no word at or beyond it was ever written in its lap
   u64 given_back_ = kNone;  // lowest READY seq
+  u64 held_ = kNone;        // lowest NACKED seq
 };
 
 }  // namespace mooring

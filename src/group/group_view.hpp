@@ -21,6 +21,12 @@ struct GroupView {
   u64 window() const { return mask + 1; }
 };
 
+// Where a message that failed says so, and how: once it says something else, the supervisor has seen it.
+struct NackedWord {
+  const u64* place = nullptr;
+  u64 word = 0;
+};
+
 // Places a group over a mapped file of layout::group_file_bytes(words, parks).
 inline GroupView view_group(void* file, u64 words, u32 parks) {
   auto* bytes = static_cast<u8*>(file);

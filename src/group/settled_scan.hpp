@@ -6,7 +6,10 @@
 //
 // PAIRINGS   SETTLED (group/competing.hpp, group/exclusive.hpp): words and marks are loaded with acquire.
 //
-// Parked messages are not settled although `base` has passed them: their entries stay until they are. The park table is
+// What waits in the park store, and what came into the park table from there, has a PARK record in the log before this
+// scan's CURSOR (core.md A13), so it counts as settled here.
+//
+// Stragglers are not settled although `base` has passed them: their entries stay until they are. The park table is
 // read last, after `base` and the words: an entry is there before base passes its message, so whatever looked settled
 // because base had gone past it (also while the scan stood still, by whole laps) is found in the table if it was
 // parked.
@@ -61,11 +64,13 @@ class RunCollector {
   u64 cap_;
 };
 
-// The message of a MOVED word, settled in the park table.
+// The message of a MOVED word: settled in the park table, or the log's PARK records' to say.
 template <class A>
-bool is_moved_and_acked(const GroupView& group, u64 word, u64 seq) {
+bool is_moved_and_done(const GroupView& group, u64 word, u64 seq) {
   const u32 index = layout::word_aux(word);
-  if (layout::word_kind(word) != layout::Kind::kMoved || index >= group.parks_count) return false;
+  if (layout::word_kind(word) != layout::Kind::kMoved) return false;
+  if (index == layout::kMovedToStore) return true;
+  if (index >= group.parks_count) return false;
   const layout::ParkEntry& entry = group.parks[index];
   return layout::read_park_word(A::load(entry.word, std::memory_order_acquire)).state == layout::ParkState::kAcked &&
          A::load(entry.seq, std::memory_order_relaxed) == seq;
@@ -80,7 +85,7 @@ std::vector<SettledRun> settled_words(const GroupView& group, u64 base) {
     const i64 ahead = layout::word_laps_ahead(word, group.lap(seq));
     if (ahead < 0) break;  // touched is a prefix
     // A lap ahead: base went past it under us.
-    if (ahead == 0 && layout::word_kind(word) != layout::Kind::kAcked && !is_moved_and_acked<A>(group, word, seq)) {
+    if (ahead == 0 && layout::word_kind(word) != layout::Kind::kAcked && !is_moved_and_done<A>(group, word, seq)) {
       continue;
     }
     if (!runs.empty() && runs.back().first + runs.back().count == seq) {
@@ -100,6 +105,8 @@ std::vector<u64> unsettled_parks(const GroupView& group, u64 end) {
     const layout::ParkEntry& entry = group.parks[index];
     const layout::ParkState state = layout::read_park_word(A::load(entry.word, std::memory_order_acquire)).state;
     if (state == layout::ParkState::kFree || state == layout::ParkState::kAcked) continue;
+    // Read after the word's acquire: stored before it. An entry freed and used again meanwhile left a PARK behind.
+    if (A::load(entry.kind, std::memory_order_relaxed) == static_cast<u64>(layout::ParkEntryKind::kFromStore)) continue;
     const u64 seq = A::load(entry.seq, std::memory_order_relaxed);
     if (seq < end && end - seq <= u64{1} << 40) parked.push_back(seq);  // further back: somebody wrote over it
   }

@@ -76,15 +76,59 @@ constexpr u64 make_slot(u32 generation, SlotLife life) { return (u64{generation}
 constexpr u32 slot_generation(u64 slot) { return static_cast<u32>(slot >> 32); }
 constexpr SlotLife slot_life(u64 slot) { return static_cast<SlotLife>(static_cast<u32>(slot)); }
 
+// What a group does with messages that fail: the shape in which it is kept. delivery/policy.hpp has the names, units,
+// bounds and defaults.
+inline constexpr u32 kBackoffMax = 16;
+struct GroupPolicy {
+  u64 retry_initial_ns;
+  u64 retry_max_ns;
+  u64 ack_wait_ns;
+  u64 dlq_max_messages;
+  u64 dlq_max_age_ns;
+  u32 retry_multiplier_milli;
+  u32 retry_jitter_milli;
+  u32 max_deliveries;
+  u32 on_dead;
+  u32 on_dlq_full;
+  u32 backoff_count;
+  u64 backoff_ns[kBackoffMax];
+};
+static_assert(sizeof(GroupPolicy) == 192, "no padding");
+
+inline constexpr u32 kGroupPausedByUser = 1;
+inline constexpr u32 kGroupPausedByDlq = 2;  // its dead letters reached their bound
+
+// Written by the supervisor alone, read by metrics and `info`; a kill may leave one of them one short.
+struct GroupCounters {
+  u64 waiting;      // gauges: messages in the park store that wait for a retry or for their time
+  u64 dead;         // dead letters
+  u64 in_table;     // park table entries in use
+  u64 store_bytes;  // of the park file that this group's records take
+  u64 failed_total[kFailReasonMax + 1];         // by FailReason
+  u64 redelivered_total[kFailReasonMax + 1];    // given out again, by the reason of the failure before
+  u64 dead_lettered_total[kFailReasonMax + 1];  // by DeadReason (delivery/decision.hpp)
+  u64 redriven_total;
+  u64 purged_total;
+  u64 dropped_total;
+  u64 store_full_total;  // looks at which a failed message had to wait for room in the park store
+};
+static_assert(sizeof(GroupCounters) == 256);
+
 struct GroupSlot {
   u64 slot;
   char name[kNameBytes];
   GroupMode mode;
   u32 quota;          // in-flight messages each consumer may hold; dealt anew when one comes or goes (core.md A16)
   u64 start;          // base at birth
-  u64 reserved[4];
+  u32 paused;         // bits kGroupPaused...: consumers take nothing while it is not 0
+  u32 pad;
+  u64 reserved[3];
+  alignas(kLineBytes) GroupPolicy policy;
+  alignas(kLineBytes) GroupCounters counters;
 };
-static_assert(sizeof(GroupSlot) == kLineBytes);
+static_assert(sizeof(GroupSlot) == 5 * kLineBytes);
+static_assert(__builtin_offsetof(GroupSlot, policy) == kLineBytes);
+static_assert(__builtin_offsetof(GroupSlot, counters) == 3 * kLineBytes);
 
 struct LaneSlot {
   u64 slot;

@@ -33,12 +33,17 @@ static_assert(__builtin_offsetof(GroupHead, base) == 128);
 static_assert(__builtin_offsetof(GroupHead, hint) == 256);
 static_assert(__builtin_offsetof(GroupHead, acked) == 384);
 
+enum class ParkEntryKind : u64 {
+  kStraggler = 0,  // left the window in a living owner's name; the group's cursor waits for it
+  kFromStore = 1,  // waited in the park store; on durable queues the log has a PARK record of it
+};
+
 // One entry of the park table X: a message that left the window but that consumers can still touch.
 struct ParkEntry {
   u64 word;  // make_park_word
   u64 seq;
   u64 loc;   // offset of its record in the park file
-  u64 due;   // reserved for retries
+  u64 kind;  // ParkEntryKind
 };
 static_assert(sizeof(ParkEntry) == 32);
 

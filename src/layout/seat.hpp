@@ -1,4 +1,12 @@
 // File `seat-<i>`: what one consumer says about itself. Written by its owner, read by the supervisor and by metrics.
+//
+//   0      FileHead
+//   128    what it handles, and its counters
+//   4096   mailbox: SeatNotice[kNoticesMax], then kNoticeTexts texts of kNoticeTextBytes
+//
+// A notice says more about one nack or reject: a delay of its own, a code, a text. The owner fills a notice, stores its
+// `seq` (release), and only then settles; the supervisor, having acquired the NACKED word, finds the notice and copies
+// it before it changes that word. So a notice is free again once the word it speaks of is no longer the NACKED one.
 #pragma once
 
 #include "layout/file_head.hpp"
@@ -17,14 +25,33 @@ struct SeatHead {
   u64 messages_delivered;            // counters are cumulative over all owners of the seat
   u64 messages_redelivered;
   u64 messages_acked;
-  u64 messages_nacked;
+  u64 messages_nacked;  // nacks and rejects
   u64 messages_released;
   u64 stale_settlements;
   u64 bytes_delivered;
+  u64 messages_rejected;  // of the nacked
 };
 static_assert(sizeof(SeatHead) == 2 * kLineBytes);
 static_assert(__builtin_offsetof(SeatHead, handling) == 128);
 
-inline constexpr u64 kSeatFileBytes = kPageBytes;
+struct SeatNotice {
+  u64 seq;       // 0: never used
+  u32 acquired;  // of the delivery it speaks of
+  u32 code;
+  u64 delay_ns;  // kNoDelay: by the group's policy
+  u32 text;      // which text, kNoText: none
+  u32 text_bytes;
+};
+static_assert(sizeof(SeatNotice) == 32);
+inline constexpr u64 kNoDelay = ~u64{0};
+inline constexpr u32 kNoText = ~u32{0};
+
+inline constexpr u64 kNoticesOffset = kPageBytes;
+inline constexpr u32 kNoticesMax = 256;
+inline constexpr u32 kNoticeTexts = 8;
+inline constexpr u64 kNoticeTextBytes = 512;
+inline constexpr u64 kNoticeTextsOffset = kNoticesOffset + kNoticesMax * sizeof(SeatNotice);
+inline constexpr u64 kSeatFileBytes = kNoticeTextsOffset + kNoticeTexts * kNoticeTextBytes;
+static_assert(kSeatFileBytes % kPageBytes == 0);
 
 }  // namespace mooring::layout

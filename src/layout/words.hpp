@@ -40,7 +40,7 @@ enum class Kind : u32 {
   kLeased = 1,     // owner; aux = acquired:12 | extended:5 | alone:1
   kReady = 2,      // given back in place; aux as kLeased
   kAcked = 3,
-  kNacked = 4,     // aux = acquired:12 | reason:6
+  kNacked = 4,     // owner: whose delivery it was; aux = acquired:12 | detail:1 | reason:5
   kMoved = 5,      // aux = index in the park table, or kMovedToStore
 };
 inline constexpr unsigned kOwnerBits = 11;
@@ -63,9 +63,30 @@ constexpr u32 make_aux(u32 acquired, u32 extended = 0, bool alone = false) {
   return (acquired << 6) | (extended << 1) | (alone ? 1U : 0U);
 }
 constexpr u32 aux_acquired(u32 aux) { return aux >> 6; }
+// Why a delivery ended without an acknowledgement. 3 bits in a park word, so the last is 7. Frozen: the journal and the
+// park file keep them.
+enum class FailReason : u32 {
+  kNone = 0,
+  kNack = 1,      // the application said that it failed
+  kTimeout = 2,   // held longer than ack_wait by a process that lives
+  kCrash = 3,     // the process that was handling it died
+  kRejected = 4,  // the application said that it never will succeed
+  kExpired = 5,   // its time to live was over
+  kNotDue = 6,    // not before its time (not a failure)
+  kCorrupt = 7,   // its bytes make no sense
+};
+inline constexpr u32 kFailReasonMax = 7;
+// `detail`: a notice in the seat's mailbox says more (layout/seat.hpp).
+constexpr u32 make_nacked_aux(u32 acquired, FailReason reason, bool detail) {
+  return (acquired << 6) | (detail ? 32U : 0U) | static_cast<u32>(reason);
+}
+constexpr FailReason nacked_reason(u32 aux) { return static_cast<FailReason>(aux & kFailReasonMax); }
+constexpr bool nacked_has_detail(u32 aux) { return (aux & 32U) != 0; }
+
 constexpr u32 acquired_after(u32 acquired) { return acquired < kAcquiredMax ? acquired + 1 : acquired; }
 
 // --- Park word: gen:24 | state:4 | owner:11 | acquired:12 | failed:8 | extended:4 | alone:1 ------------------------
+// In state kNacked `extended` is detail:1 | reason:3.
 enum class ParkState : u32 {
   kFree = 0,
   kPrepLeased = 1,  // written, but not yet proven by a kMoved word
@@ -84,6 +105,10 @@ struct ParkWord {
   u32 extended;
   bool alone;
 };
+inline constexpr u32 kFailedMax = 255;  // the counter stays at its maximum
+constexpr u32 make_nacked_extended(FailReason reason, bool detail) {
+  return static_cast<u32>(reason) | (detail ? 8U : 0U);
+}
 inline constexpr u32 kParkGenerationMask = (1U << 24) - 1;
 constexpr u64 make_park_word(const ParkWord& park) {
   return (u64{park.generation & kParkGenerationMask} << 40) | (u64{static_cast<u32>(park.state)} << 36) |

@@ -1,6 +1,7 @@
 #include "queue/consumer.hpp"
 
 #include <fmt/format.h>
+#include <poll.h>
 
 #include "group/repair.hpp"
 #include "queue/wake_descriptor.hpp"
@@ -23,6 +24,9 @@ Lease lease_of(const Message& message) {
   return lease;
 }
 u32 copy_slot_of(const Message& message) { return static_cast<u32>(message.token[1]); }
+
+// An exclusive group looks at its park table when it has nothing else, and every so many messages.
+constexpr u32 kTableEvery = 64;
 
 constexpr u64 make_token(u32 park_index, u32 slot) { return (u64{park_index} << 32) | slot; }
 
@@ -65,6 +69,7 @@ Result<std::unique_ptr<Consumer>> Consumer::open(std::shared_ptr<Instance> insta
   consumer->seat_mapping_ = std::move(*seat_mapping);
   consumer->seat_ = reinterpret_cast<layout::SeatHead*>(consumer->seat_mapping_.data());
   A::store(consumer->seat_->handling, u64{0}, std::memory_order_relaxed);  // of an owner before, dead or closed
+  consumer->notices_ = SettlementNotices<A>(reinterpret_cast<u8*>(consumer->seat_mapping_.data()));
   consumer->wake_slot_ = &q.files().group_wake(consumer->group_index_);
   consumer->room_ = &q.files().wake()->room;
   consumer->group_slot_ = &q.files().group_slot(consumer->group_index_);
@@ -82,6 +87,9 @@ Result<std::unique_ptr<Consumer>> Consumer::open(std::shared_ptr<Instance> insta
         view, LaneSource<A>(*lane, A::load(view.head->base_seq_hint, std::memory_order_acquire), q.delivery_limit()));
   } else {
     consumer->group_.emplace<ExclusiveOrder>(view, OrderSource<A, LaneOf>(order, LaneOf{&q}));
+  }
+  if (consumer->group_slot_->mode != layout::GroupMode::kCompeting) {
+    consumer->table_.emplace(view, order, consumer->seat_index_);
   }
   // OPENED: release; a supervisor that finds the grant without this gives it to somebody else at our next hello.
   A::store(consumer->seat_->opened, u64{consumer->seat_generation_}, std::memory_order_release);
@@ -133,16 +141,20 @@ Code Consumer::corrupt(std::string_view what) const {
   const u64 head_bytes = sizeof(layout::ParkRecord);
   for (int look = 0; look < 2; ++look) {
     const u64 size = park_mapping_.size_bytes();
-    if (loc >= layout::kParkRecordsOffset && loc % 64 == 0 && size >= head_bytes && loc <= size - head_bytes) {
+    if (loc >= layout::kParkChunksOffset && loc % layout::kParkSlotAlignment == 0 && size >= head_bytes &&
+        loc <= size - head_bytes) {
       const auto* record = reinterpret_cast<const layout::ParkRecord*>(park_mapping_.data() + loc);
       const u64 len = A::load(record->len, std::memory_order_relaxed);
-      if (A::load(record->seq, std::memory_order_relaxed) != lease.seq || len > size - head_bytes - loc) {
+      const u64 payload = layout::park_payload_offset(
+          std::min(A::load(record->attempt_room, std::memory_order_relaxed), layout::kAttemptsMax));
+      if (A::load(record->seq, std::memory_order_relaxed) != lease.seq || payload > size - loc ||
+          len > size - loc - payload) {
         return group.still_mine(lease) ? corrupt("a parked message is not where its entry says") : Code::kStale;
       }
       u32 slot = CopySlots::kNone;
       u8* to = copies_.take(len, &slot);
       if (to == nullptr) return fail_with(Code::kNoMemory, fmt::format("no memory to copy out {} bytes", len));
-      A::copy_out(to, reinterpret_cast<const u8*>(record) + head_bytes, len);
+      A::copy_out(to, reinterpret_cast<const u8*>(record) + payload, len);
       message->data = to;
       message->size = len;
       message->token[1] = make_token(lease.park_index, slot);
@@ -193,18 +205,29 @@ Code Consumer::corrupt(std::string_view what) const {
 }
 
 [[gnu::always_inline]] inline Code Consumer::take_competing(Competing& group, Message* message) {
+  if (__builtin_expect(is_paused(), false)) return Code::kEmpty;
+  if (__builtin_expect(in_flight_ != 0 && holds_alone_, false)) {
+    return fail_with(Code::kFull, "this consumer holds a message that is given out alone, because a consumer died with "
+                                  "several before it; settle it before receiving more");
+  }
   if (__builtin_expect(in_flight_ >= quota(), false)) {
     return fail_with(Code::kFull, fmt::format("this consumer holds {} messages, as many as group {} deals out; settle "
                                               "some before receiving more",
                                               in_flight_, group_name_));
   }
   Lease lease;
-  switch (group.lease(&lease)) {
+  const LeaseOutcome outcome = group.lease(&lease, in_flight_ != 0);
+  skipped_alone_ = group.skipped_alone();
+  switch (outcome) {
     case LeaseOutcome::kLeased: break;
     case LeaseOutcome::kEmpty:
     case LeaseOutcome::kWindow: return Code::kEmpty;
     case LeaseOutcome::kCorrupt: return corrupt("a state word makes no sense");
   }
+  return took_competing(group, lease, message);
+}
+
+[[gnu::always_inline]] inline Code Consumer::took_competing(Competing& group, const Lease& lease, Message* message) {
   message->seq = lease.seq;
   message->attempt = lease.acquired();
   message->flags = message->attempt > 1 ? kMessageRedelivered : 0;
@@ -215,6 +238,7 @@ Code Consumer::corrupt(std::string_view what) const {
     return code;
   }
   ++in_flight_;
+  holds_alone_ = lease.alone();
   count(seat_->messages_delivered, 1);
   count(seat_->bytes_delivered, message->size);
   if (message->attempt > 1) count(seat_->messages_redelivered, 1);
@@ -223,11 +247,16 @@ Code Consumer::corrupt(std::string_view what) const {
 
 template <class Exclusive>
 [[gnu::always_inline]] inline Code Consumer::take_exclusive(Exclusive& group, Message* message) {
+  if (__builtin_expect(is_paused(), false)) return Code::kEmpty;
+  if (__builtin_expect((++takes_ & (kTableEvery - 1)) == 0, false) && table_->table_may_have_work()) {
+    if (Code code = take_from_table(message); code != Code::kEmpty) return code;
+  }
   FrameView frame;
   u32 attempt = 0;
   switch (group.take(&frame, &attempt)) {
     case TakeOutcome::kTaken: break;
-    case TakeOutcome::kEmpty: return Code::kEmpty;
+    case TakeOutcome::kEmpty:
+    case TakeOutcome::kHeld: return table_->table_may_have_work() ? take_from_table(message) : Code::kEmpty;
     case TakeOutcome::kWindow:
       return fail_with(Code::kFull, fmt::format("{} messages of group {} wait for their settlement, a whole window; "
                                                 "settle some before receiving more",
@@ -247,6 +276,27 @@ template <class Exclusive>
   return Code::kOk;
 }
 
+// A dead letter that was given back to an exclusive group: copied out, out of order.
+[[gnu::noinline, gnu::cold]] Code Consumer::take_from_table(Message* message) {
+  Lease lease;
+  if (!table_->lease_from_table(&lease, outstanding() != 0)) return Code::kEmpty;
+  const Code code = took_competing(*table_, lease, message);
+  return code == Code::kStale ? Code::kEmpty : code;
+}
+
+u64 Consumer::outstanding() const {
+  switch (group_.index()) {
+    case 2: return in_flight_ + std::get_if<ExclusiveLane>(&group_)->in_flight();
+    case 3: return in_flight_ + std::get_if<ExclusiveOrder>(&group_)->in_flight();
+    default: return in_flight_;
+  }
+}
+
+Consumer::Competing* Consumer::words_of(const Message& message) {
+  if (auto* competing = std::get_if<Competing>(&group_)) return competing;
+  return table_.has_value() && lease_of(message).parked() ? &*table_ : nullptr;
+}
+
 [[gnu::always_inline]] inline Code Consumer::take_one(Message* message) {
   switch (group_.index()) {
     case 1: {
@@ -263,7 +313,14 @@ template <class Exclusive>
   }
 }
 
+[[gnu::always_inline]] inline bool Consumer::is_paused() const {
+  // Relaxed: a bound on what is given out, not an order. On the line of the quota, which changes seldom.
+  return A::load(group_slot_->paused, std::memory_order_relaxed) != 0;
+}
+
 bool Consumer::may_have_work() {
+  if (is_paused()) return false;
+  if (table_.has_value() && table_->table_may_have_work()) return true;
   switch (group_.index()) {
     case 1: return std::get_if<Competing>(&group_)->may_have_work();
     case 2: return std::get_if<ExclusiveLane>(&group_)->may_have_work();
@@ -331,9 +388,17 @@ Code Consumer::wait_for_message(u64 timeout_ns, Message* message) {
   Sleeper sleeper(*wake_slot_);
   for (;;) {
     if (Status seat = check_seat(); !seat) return fail_with(seat.error());
+    // What is given out alone is none of ours while we hold another, and yet it is there: naps instead of a loop.
+    if (skipped_alone_) {
+      const bool interrupted = ::poll(nullptr, 0, 1) < 0;
+      if (Code code = take_one(message); code != Code::kEmpty) return code;
+      if (interrupted) return Code::kInterrupted;
+      if (deadline_ns != kForever && monotonic_ns() >= deadline_ns) return Code::kEmpty;
+      continue;
+    }
     const SleepOutcome slept = sleeper.sleep(deadline_ns, [this] { return may_have_work(); });
     if (Code code = take_one(message); code != Code::kEmpty) return code;
-    if (slept == SleepOutcome::kDeadline) return Code::kEmpty;
+    if (slept == SleepOutcome::kDeadline) return is_paused() ? Code::kPaused : Code::kEmpty;
     if (slept == SleepOutcome::kInterrupted) return Code::kInterrupted;
   }
 }
@@ -346,6 +411,7 @@ Code Consumer::receive(Message* message, u64 timeout_ns) {
       before_sleep();
       // Who polls learns here that the queue is gone.
       if (Status seat = check_seat(); !seat) return fail_with(seat.error());
+      if (is_paused()) return Code::kPaused;
       if (descriptor_ == nullptr) return Code::kEmpty;
       descriptor_->rearm();
       // Looked again after arming: what came in between is not left behind an unreadable descriptor, and neither is
@@ -361,7 +427,8 @@ Code Consumer::receive(Message* message, u64 timeout_ns) {
   backoff_.took_one();
   // Set before the application sees the message, cleared after its settlement (core.md A6). Release: not held back
   // past the return.
-  A::store(seat_->handling, in_flight_ <= 1 ? message->seq : layout::kHandlingMany, std::memory_order_release);
+  A::store(seat_->handling, outstanding() <= 1 ? message->seq : layout::kHandlingMany,
+           std::memory_order_release);
   count(seat_->progress, 1);
   return Code::kOk;
 }
@@ -407,6 +474,9 @@ Code Consumer::ack(const Message& message) {
   if (!is_plausible(message)) return settled(message, true, nullptr);
   bool stale = false;
   bool base_moved = false;
+  if (table_.has_value() && lease_of(message).parked()) {
+    return settled(message, table_->ack(lease_of(message)) == Settled::kStale, &seat_->messages_acked);
+  }
   if (auto* competing = std::get_if<Competing>(&group_)) {
     stale = competing->ack(lease_of(message)) == Settled::kStale;
     // A producer that waits for room reads past ACKED words by itself, but has to be woken to do so.
@@ -493,19 +563,59 @@ Code Consumer::ack_up_to(const Message& message) {
   return Code::kOk;
 }
 
-Code Consumer::nack(const Message& message) {
+Code Consumer::nack(const Message& message, const SettlementDetail& detail) {
+  return fail_message(message, layout::FailReason::kNack, detail);
+}
+
+Code Consumer::reject(const Message& message, u32 code, std::string_view text) {
+  return fail_message(message, layout::FailReason::kRejected,
+                      SettlementDetail{.delay_ns = layout::kNoDelay, .code = code, .text = text});
+}
+
+Code Consumer::extend(Message* message) {
+  if (Code code = check_usable(); code != Code::kOk) return code;
+  if (!is_plausible(*message)) return Code::kStale;
+  Competing* competing = words_of(*message);
+  if (competing == nullptr) return Code::kOk;  // exclusive: nothing is ever taken back
+  Lease lease = lease_of(*message);
+  if (competing->extend(&lease) == Settled::kStale) return Code::kStale;
+  message->token[0] = lease.word;
+  message->token[1] = make_token(lease.park_index, copy_slot_of(*message));
+  return Code::kOk;
+}
+
+Code Consumer::handling(const Message& message) {
+  if (Code code = check_usable(); code != Code::kOk) return code;
+  A::store(seat_->handling, message.seq, std::memory_order_release);
+  return Code::kOk;
+}
+
+Code Consumer::fail_message(const Message& message, layout::FailReason reason, const SettlementDetail& detail) {
   if (Code code = check_usable(); code != Code::kOk) return code;
   if (!is_plausible(message)) return settled(message, true, nullptr);
+  // The notice first, then the word that names it.
+  const auto post = [&](u32 acquired) {
+    return detail.empty() || acquired == 0 ? SettlementNotices<A>::kNone : notices_.post(message.seq, acquired, detail);
+  };
+  constexpr u32 kNoNotice = SettlementNotices<A>::kNone;
+  NackedWord nacked;
+  u32 notice = kNoNotice;
   bool stale = false;
-  if (auto* competing = std::get_if<Competing>(&group_)) {
-    stale = competing->nack(lease_of(message), 0) == Settled::kStale;
+  if (Competing* words = words_of(message)) {
+    const Lease lease = lease_of(message);
+    notice = post(lease.acquired());
+    stale = words->nack(lease, reason, notice != kNoNotice, &nacked) == Settled::kStale;
   } else if (auto* lane = std::get_if<ExclusiveLane>(&group_)) {
-    stale = !lane->give_back(message.seq);
+    notice = post(lane->acquired_of(message.seq));
+    stale = !lane->fail(message.seq, seat_index_, reason, notice != kNoNotice, &nacked);
   } else if (auto* order = std::get_if<ExclusiveOrder>(&group_)) {
-    stale = !order->give_back(message.seq);
+    notice = post(order->acquired_of(message.seq));
+    stale = !order->fail(message.seq, seat_index_, reason, notice != kNoNotice, &nacked);
   }
+  if (notice != kNoNotice) notices_.posted(notice, nacked);
+  if (!stale && reason == layout::FailReason::kRejected) count(seat_->messages_rejected, 1);
   const Code code = settled(message, stale, &seat_->messages_nacked);
-  if (code == Code::kOk && group_.index() == 1) instance_->ring_bell();
+  if (code == Code::kOk) instance_->ring_bell();
   return code;
 }
 
@@ -513,7 +623,7 @@ Code Consumer::release(const Message& message) {
   if (Code code = check_usable(); code != Code::kOk) return code;
   if (!is_plausible(message)) return settled(message, true, nullptr);
   bool stale = false;
-  if (auto* competing = std::get_if<Competing>(&group_)) {
+  if (Competing* competing = words_of(message)) {
     stale = competing->release(lease_of(message)) == Settled::kStale;
     if (!stale) {
       A::publish_fence(fenced_);  // SLEEPING, with the READY word as what was published

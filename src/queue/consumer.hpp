@@ -13,6 +13,7 @@
 #include "queue/copy_slots.hpp"
 #include "queue/instance.hpp"
 #include "queue/queue.hpp"
+#include "queue/settlement_notices.hpp"
 #include "queue/sleeper.hpp"
 #include "queue/wait_strategy.hpp"
 
@@ -50,8 +51,15 @@ class Consumer {
   Code ack_up_to(const Message& message);  // exclusive groups only
   // Durable queues: and waits until the acknowledgement is on the disk.
   Code ack_sync(const Message& message, u64 timeout_ns);
-  Code nack(const Message& message);
+  // It failed: again after the group's retry delay, or after `detail.delay_ns`; a dead letter after max_deliveries.
+  Code nack(const Message& message, const SettlementDetail& detail = {});
+  // It never will succeed: a dead letter at once.
+  Code reject(const Message& message, u32 code, std::string_view text);
   Code release(const Message& message);
+  // ack_wait begins anew. The message names its delivery as it is now: settle with this one.
+  Code extend(Message* message);
+  // Of several that were received the application handles this one now: a crash is charged to it alone.
+  Code handling(const Message& message);
 
   // A descriptor that is readable while messages may be ready. Made on first use; owned by the consumer.
   Result<int> descriptor();
@@ -87,6 +95,13 @@ class Consumer {
   void before_sleep();
   void wake_producers();
   Code settled(const Message& message, bool stale, u64* counter);
+  Code fail_message(const Message& message, layout::FailReason reason, const SettlementDetail& detail);
+  bool is_paused() const;
+  Code take_from_table(Message* message);
+  Code took_competing(Competing& group, const Lease& lease, Message* message);
+  // Who settles this message word by word: the competing group, or the park table of an exclusive one. Null: neither.
+  Competing* words_of(const Message& message);
+  u64 outstanding() const;
   Code wait_settled(u64 timeout_ns);
   // False: no message of this consumer looks like that (the token is the application's memory).
   bool is_plausible(const Message& message) const;
@@ -112,10 +127,15 @@ class Consumer {
   layout::WakeSlot* room_ = nullptr;  // where producers sleep
   const layout::GroupSlot* group_slot_ = nullptr;
   std::variant<std::monostate, Competing, ExclusiveLane, ExclusiveOrder> group_;
+  std::optional<Competing> table_;  // exclusive groups: their park table, through which dead letters come back
+  u32 takes_ = 0;
   CopySlots copies_;
+  SettlementNotices<A> notices_;
   DrainBackoff backoff_;
   bool drained_short_ = false;  // the last batch ended because nothing more was there
   u32 in_flight_ = 0;
+  bool holds_alone_ = false;     // what it holds is given out alone: nothing beside it
+  bool skipped_alone_ = false;   // the last look passed over one that is given out alone
   std::unique_ptr<WakeDescriptor> descriptor_;
 };
 

@@ -11,6 +11,11 @@
 //   remove_queue     {queue}                       {}
 //   create_group     {queue, group, mode}          {created: bool}
 //   remove_group     {queue, group}                {}
+//   set_group        {queue, group, settings{}}    {}      all of the settings (delivery/policy.hpp), or none
+//   pause_group      {queue, group, pause: bool}   {}
+//   redrive          {queue, group, rate, <filter>} {count}   <filter>: dry_run, reason, older_than_ns, limit, seqs[]
+//   cancel_redrive   {queue, group}                {count}       how many were left
+//   purge_dead       {queue, group, <filter>}      {count}
 //   open_producer    {queue}                       {lane, generation}
 //   close_producer   {queue, lane, generation}     {}
 //   open_consumer    {queue, group}                {seat, generation, group}
@@ -31,7 +36,8 @@ namespace mooring {
 using Json = nlohmann::json;
 
 inline constexpr u64 kControlProtocol = 1;
-inline constexpr std::size_t kControlPacketBytesMax = 64 * 1024;
+inline constexpr std::size_t kSeqsOfFilterMax = 4096;  // of a redrive or purge: they fit a packet
+inline constexpr std::size_t kControlPacketBytesMax = 128 * 1024;
 
 // Parses one packet; kBadArgument with the parser's reason. Never throws.
 Result<Json> parse_packet(std::string_view packet);

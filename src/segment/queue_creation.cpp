@@ -268,7 +268,7 @@ Status make_seat_file(const QueueFiles& queue, u32 index) {
                    kNothing);
 }
 
-Result<u64> grow_park_file(const QueueFiles& queue) {
+Result<u64> grow_park_file(const QueueFiles& queue, u64 bytes) {
   const QueueConstants& constants = queue.constants();
   const std::string name(kParkFileName);
   const auto mapping = queue.map_park(Access::read_write);
@@ -285,7 +285,8 @@ Result<u64> grow_park_file(const QueueFiles& queue) {
     if (auto renamed = rename_in(queue.directory(), new_name, name); !renamed) return fail(renamed.error());
     return layout::kParkStepBytes;
   }
-  const u64 size_bytes = mapping->size_bytes() + layout::kParkStepBytes;
+  const u64 size_bytes = bytes == 0 ? mapping->size_bytes() + layout::kParkStepBytes
+                                    : std::max(align_up(bytes, layout::kParkStepBytes), mapping->size_bytes());
   if (size_bytes > constants.park_store_bytes) {
     return fail(Code::kDiskFull, path_text(queue.directory(), name) + " is at its bound of " +
                                      std::to_string(constants.park_store_bytes) +

@@ -205,7 +205,9 @@ Result<Mapping> QueueFiles::map_park(Access access) const {
                                     " are right; remove the queue and create it again");
   }
   // A step that was only begun (disk full, a kill) does not count.
-  return map_file(*file, access, *size_bytes - *size_bytes % layout::kParkStepBytes, /*prefault=*/true);
+  const u64 whole_bytes = *size_bytes - *size_bytes % layout::kParkStepBytes;
+  // Most of a large one is never looked at by whoever maps it.
+  return map_file(*file, access, whole_bytes, /*prefault=*/whole_bytes <= 4 * layout::kParkStepBytes);
 }
 
 bool QueueFiles::still_current(const File& shared_directory) const {

@@ -87,7 +87,7 @@ class QueueFiles {
   friend Status make_group_file(const QueueFiles& queue, u32 index, u64 first_seq);
   friend Status make_lane_file(const QueueFiles& queue, u32 index);
   friend Status make_seat_file(const QueueFiles& queue, u32 index);
-  friend Result<u64> grow_park_file(const QueueFiles& queue);
+  friend Result<u64> grow_park_file(const QueueFiles& queue, u64 bytes);
 
   Result<Mapping> map(const std::string& name, layout::FileKind kind, u64 file_bytes, u32 index, Access access,
                       bool prefault) const;
@@ -117,9 +117,9 @@ Status remove_queue(const File& shared_directory, std::string_view queue);
 Status make_group_file(const QueueFiles& queue, u32 index, u64 first_seq);
 Status make_lane_file(const QueueFiles& queue, u32 index);
 Status make_seat_file(const QueueFiles& queue, u32 index);
-// Makes the park file, or grows it by one step (layout::kParkStepBytes, head page included), up to
-// constants.park_store_bytes (kDiskFull beyond). Returns the new file size.
-Result<u64> grow_park_file(const QueueFiles& queue);
+// Makes the park file (one step, layout::kParkStepBytes, head page included), or grows it to `bytes`, 0: by one step;
+// up to constants.park_store_bytes (kDiskFull beyond). Returns the new file size.
+Result<u64> grow_park_file(const QueueFiles& queue, u64 bytes = 0);
 
 // The instance's own files in its shared directory. With `create` the directory is made if need be (0711: users who may
 // open a queue reach it by name, nobody else can list). Without, a missing one is kNoSupervisor.

@@ -125,7 +125,7 @@ Result<QueueConstants> plan_queue(std::string_view name, const QueueOptions& opt
   // Of a volatile queue nothing is ever durable: one value, so that equal queues are equal.
   constants.deliver =
       options.durability == layout::Durability::kDurable ? options.deliver : layout::Deliver::kEarly;
-  constants.park_store_bytes = std::max(kParkStoreBytesMin, align_up(4 * lane_bytes, layout::kParkStepBytes));
+  constants.park_store_bytes = std::max(kParkStoreBytesDefault, align_up(4 * lane_bytes, layout::kParkStepBytes));
   return constants;
 }
 

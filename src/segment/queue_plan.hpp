@@ -24,8 +24,9 @@ inline constexpr u64 kParksMin = 64;
 inline constexpr u64 kParksMax = u64{1} << 17;
 inline constexpr u32 kProducersMax = 1023;
 inline constexpr u32 kConsumersMax = 2047;
-// Payloads of messages that left the window. A bound, not a reservation: the file grows as it is needed.
-inline constexpr u64 kParkStoreBytesMin = u64{16} << 20;
+// Messages that left the window: stragglers, retries, dead letters. A bound, not a reservation: the file grows as it is
+// needed; a million dead letters of 64 bytes take 0.5 GiB.
+inline constexpr u64 kParkStoreBytesDefault = u64{1} << 30;
 inline constexpr u64 kParkStoreBytesMax = u64{1} << 40;
 // Of a queue at birth and for ever after: half of the numbers stay unused, so that no sum of two can wrap.
 inline constexpr u64 kFirstSeqMax = u64{1} << 62;

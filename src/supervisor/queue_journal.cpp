@@ -42,6 +42,7 @@ journal::GroupState group_state(const layout::GroupSlot& slot, const Settlements
   group.start = settled.base;
   group.base = settled.base;
   group.runs = log_runs(settled);
+  group.config.assign(reinterpret_cast<const char*>(&slot.policy), sizeof slot.policy);
   return group;
 }
 
@@ -114,7 +115,8 @@ QueueJournal::QueueJournal(std::shared_ptr<Queue> queue, std::unique_ptr<journal
 
 Result<std::unique_ptr<QueueJournal>> QueueJournal::start(std::shared_ptr<Queue> queue,
                                                           std::unique_ptr<journal::Disk> disk,
-                                                          std::unique_ptr<journal::LogWriter> writer) {
+                                                          std::unique_ptr<journal::LogWriter> writer,
+                                                          const std::vector<journal::ParkRecord>& parks) {
   std::unique_ptr<QueueJournal> journal(new QueueJournal(std::move(queue), std::move(disk), std::move(writer)));
   QueueJournal* self = journal.get();
   const QueueFiles& files = *self->files_;
@@ -130,6 +132,15 @@ Result<std::unique_ptr<QueueJournal>> QueueJournal::start(std::shared_ptr<Queue>
   self->durable_position_ = self->lane_at_.position;
   self->sent_position_ = self->lane_at_.position;
   self->asks_seen_ = ~u64{0};
+  auto stale = self->writer_->state().parks;
+  for (const journal::ParkRecord& park : parks) {
+    const auto known = stale.find({park.group, park.seq});
+    const bool same = known != stale.end() && known->second.state == park.state &&
+                      known->second.acquired == park.acquired && known->second.failed == park.failed;
+    if (known != stale.end()) stale.erase(known);
+    if (!same) self->notes_.push_back({false, park});
+  }
+  for (const auto& [key, park] : stale) self->notes_.push_back({true, park});
   self->set_life(layout::JournalLife::kRunning);
   self->prepare_thread_ = std::thread([self] { self->prepare_segments(); });
   self->writer_thread_ = std::thread([self] { self->run(); });
@@ -269,7 +280,10 @@ Status QueueJournal::append_groups() {
     const bool live = layout::slot_life(word) == layout::SlotLife::kLive;
     Group& known = groups_[index];
     const bool was_live = known.mapping.data() != nullptr;
-    if (live && was_live && known.generation == layout::slot_generation(word)) continue;
+    if (live && was_live && known.generation == layout::slot_generation(word)) {
+      if (Status written = append_settings(index, slot); !written) return written;
+      continue;
+    }
     if (was_live) {
       unregister_range(known.mapping.data());
       std::erase(guarded_, static_cast<const void*>(known.mapping.data()));
@@ -297,6 +311,7 @@ Status QueueJournal::append_groups() {
     born.view = view_group(mapping->data(), queue_->constants().words, static_cast<u32>(queue_->constants().parks));
     if (same) {
       born.written.base = in_log->second.base;
+      if (Status written = append_settings(index, slot); !written) return written;
     } else {
       const std::optional<Settlements> settled =
           scan_group(*queue_, born.view, born.competing, lane_at_, writer_->next_seq());
@@ -341,6 +356,8 @@ Status QueueJournal::append_settlements(bool all, bool* capped) {
     }
     *capped = *capped || settled->capped;
     settled->capped = false;
+    // ORDER: notes after the words, and before the cursor that may have passed what they are about.
+    if (Status noted = append_notes(); !noted) return noted;
     if (!all && *settled == group.written) continue;
     if (Status appended =
             append_or_flush([&] { return writer_->append_cursor(index, settled->base, log_runs(*settled)); });
@@ -350,6 +367,82 @@ Status QueueJournal::append_settlements(bool all, bool* capped) {
     group.written = std::move(*settled);
   }
   settle_limit_ = limit;
+  return {};
+}
+
+// A group that stands, with other settings than the log has.
+Status QueueJournal::append_settings(u32 index, const layout::GroupSlot& slot) {
+  const auto in_log = writer_->state().groups.find(index);
+  if (in_log == writer_->state().groups.end()) return {};
+  const std::string_view settings(reinterpret_cast<const char*>(&slot.policy), sizeof slot.policy);
+  if (in_log->second.config == settings) return {};
+  journal::GroupState changed = in_log->second;
+  changed.config = settings;
+  return append_or_flush([&] { return writer_->append_group(index, journal::GroupChange::kCreate, changed); });
+}
+
+void QueueJournal::note_park(const journal::ParkRecord& park) {
+  const std::lock_guard lock(mutex_);
+  notes_.push_back({false, park});
+}
+
+void QueueJournal::note_release(u32 group, u64 seq, u32 reason) {
+  journal::ParkRecord park{};
+  park.group = group;
+  park.seq = seq;
+  park.reason = reason;
+  const std::lock_guard lock(mutex_);
+  notes_.push_back({true, park});
+}
+
+// What could not be written stays, in order; and so does what is about a message that the log has not got yet
+// (`early`): after a power cut its seq would be another's.
+Status QueueJournal::append_notes() {
+  std::vector<ParkNote> notes;
+  {
+    const std::lock_guard lock(mutex_);
+    if (notes_.empty()) return {};
+    notes.swap(notes_);
+  }
+  const auto later = std::stable_partition(notes.begin(), notes.end(), [this](const ParkNote& note) {
+    return note.park.seq < writer_->next_seq();
+  });
+  if (later != notes.end()) {
+    const std::lock_guard lock(mutex_);
+    notes_.insert(notes_.begin(), later, notes.end());
+    notes.erase(later, notes.end());
+  }
+  for (std::size_t index = 0; index < notes.size(); ++index) {
+    ParkNote& note = notes[index];
+    if (!note.release) note.park.message_log_pos = writer_->locate(note.park.seq);
+    const Status appended = append_or_flush([&] {
+      return note.release ? writer_->append_release(note.park.group, note.park.seq, note.park.reason)
+                          : writer_->append_park(note.park);
+    });
+    if (appended) continue;
+    const std::lock_guard lock(mutex_);
+    notes_.insert(notes_.begin(), notes.begin() + static_cast<std::ptrdiff_t>(index), notes.end());
+    return appended;
+  }
+  return {};
+}
+
+// ack_sync of a message that came from the park store: the keeper has perhaps not seen yet that it is acknowledged.
+Status QueueJournal::append_released() {
+  for (u32 index = 0; index < groups_.size(); ++index) {
+    const Group& group = groups_[index];
+    if (group.mapping.data() == nullptr || !group.competing) continue;
+    for (u32 at = 0; at < group.view.parks_count; ++at) {
+      const layout::ParkEntry& entry = group.view.parks[at];
+      const u64 word = A::load(entry.word, std::memory_order_acquire);  // SETTLED
+      if (layout::read_park_word(word).state != layout::ParkState::kAcked) continue;
+      const u64 seq = A::load(entry.seq, std::memory_order_relaxed);
+      if (!writer_->state().parks.contains({index, seq})) continue;
+      if (Status appended = append_or_flush([&] { return writer_->append_release(index, seq); }); !appended) {
+        return appended;
+      }
+    }
+  }
   return {};
 }
 
@@ -410,6 +503,7 @@ void QueueJournal::settle_asks() {
   MOORING_KILL_POINT("journal.settle_epoch");
   bool capped = false;
   Status status = append_settlements(/*all=*/false, &capped);
+  if (status) status = append_released();
   if (status) status = flush();
   if (!status) {
     take_trouble(status.error());
@@ -448,6 +542,12 @@ void QueueJournal::retire() {
   u64 lowest = writer_->next_seq();
   for (const Group& group : groups_) {
     if (group.mapping.data() != nullptr) lowest = std::min(lowest, group.written.base);
+  }
+  // What waits in the park store is in the log once, as the message it was.
+  const auto& parks = writer_->state().parks;
+  for (u32 index = 0; index < groups_.size(); ++index) {
+    const auto first = parks.lower_bound({index, 0});
+    if (first != parks.end() && first->first.first == index) lowest = std::min(lowest, first->first.second);
   }
   // On a full disk nothing becomes due any more, but only a newer snapshot lets go of what was drained.
   const bool frees = disk_full_ && lowest > snapshot_lowest_;

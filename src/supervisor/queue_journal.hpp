@@ -46,11 +46,17 @@ journal::LogState log_state_of(const Queue& queue, const LaneCursor& lane_end, u
 
 class QueueJournal {
  public:
-  // `queue` is attached as supervisor, for this object alone. The marks in ctl are the log's.
+  // `queue` is attached as supervisor, for this object alone. The marks in ctl are the log's. `parks`: all that waits
+  // in the park store; what the log says otherwise is mended (a note that its supervisor took to the grave).
   static Result<std::unique_ptr<QueueJournal>> start(std::shared_ptr<Queue> queue, std::unique_ptr<journal::Disk> disk,
-                                                     std::unique_ptr<journal::LogWriter> writer);
+                                                     std::unique_ptr<journal::LogWriter> writer,
+                                                     const std::vector<journal::ParkRecord>& parks);
   // Writes what is published, and the acknowledgements, seals the log and ends the threads.
   ~QueueJournal();
+
+  // Any thread; ORDER in supervisor/park_log.hpp.
+  void note_park(const journal::ParkRecord& park);
+  void note_release(u32 group, u64 seq, u32 reason);
 
   // Groups came or went: returns when the log says so. kTimeout, kIo, kDiskFull.
   Status write_groups(u64 timeout_ns);
@@ -66,6 +72,11 @@ class QueueJournal {
     Settlements written;
   };
 
+  struct ParkNote {
+    bool release = false;
+    journal::ParkRecord park{};  // of a release: group, seq and reason
+  };
+
   QueueJournal(std::shared_ptr<Queue> queue, std::unique_ptr<journal::Disk> disk,
                std::unique_ptr<journal::LogWriter> writer);
   void run();
@@ -76,6 +87,9 @@ class QueueJournal {
   Status append_next(bool* appended);
   Status append_settlements(bool all, bool* capped);
   Status append_groups();
+  Status append_settings(u32 index, const layout::GroupSlot& slot);
+  Status append_notes();
+  Status append_released();
   template <class Append>
   Status append_or_flush(Append&& append);
   const LaneView* guarded_lane(u32 index);
@@ -121,6 +135,7 @@ class QueueJournal {
   u64 groups_written_ = 0;
   bool prepare_asked_ = true;
   std::string trouble_;  // why the journal takes nothing more; empty while it does
+  std::vector<ParkNote> notes_;
 
   std::unique_ptr<std::atomic<bool>> fault_;
   std::vector<const void*> guarded_;

@@ -39,9 +39,17 @@ QueueKeeper::QueueKeeper(std::string name, std::shared_ptr<Queue> queue)
     : name_(std::move(name)),
       queue_(std::move(queue)),
       files_(&queue_->files()),
-      parks_(*files_),
+      parks_(*files_,
+             [this](const Mapping& before, const Mapping& now) {
+               if (before.data() != nullptr) {
+                 unregister_range(before.data());
+                 std::erase(guarded_, static_cast<const void*>(before.data()));
+               }
+               if (now.data() != nullptr) guard(now.data(), now.size_bytes());
+             }),
       groups_(constants().groups_max),
       seat_mappings_(constants().seats_max),
+      seat_names_(constants().seats_max),
       lane_guarded_(constants().lanes_max, false),
       fault_(std::make_unique<std::atomic<bool>>(false)) {}
 
@@ -56,7 +64,9 @@ Result<std::unique_ptr<QueueKeeper>> QueueKeeper::open(const File& shared_direct
   std::unique_ptr<QueueKeeper> keeper(new QueueKeeper(name, std::move(*queue)));
   const QueueFiles& files = *keeper->files_;
   // All that others can cut short, and our own three, which a process of the same user can.
-  keeper->guard(&files.state(), kPageBytes);
+  const layout::QueueConstants& sizes = files.constants();
+  keeper->guard(reinterpret_cast<const u8*>(&files.state()) - __builtin_offsetof(layout::CtlHead, state),
+                layout::ctl_file_bytes(sizes.groups_max, sizes.lanes_max, sizes.seats_max));
   keeper->guard(files.order_head(), layout::order_file_bytes(files.constants().cells));
   keeper->guard(files.wake(), layout::wake_file_bytes(files.constants().groups_max));
   keeper->failed_ =
@@ -122,7 +132,67 @@ QueueKeeper::Group* QueueKeeper::group(u32 index) {
   known.generation = layout::slot_generation(slot);
   known.view = view_group(known.mapping.data(), constants().words, static_cast<u32>(constants().parks));
   guard(known.mapping.data(), known.mapping.size_bytes());
+  known.redelivery = make_redelivery(index, known.view);
   return &known;
+}
+
+std::unique_ptr<Redelivery> QueueKeeper::make_redelivery(u32 index, const GroupView& view) {
+  Redelivery::Surroundings around;
+  around.frame = [this, index](u64 seq, FrameView* frame) { return frame_of(index, seq, frame); };
+  around.acked_seq = [this, index] { return acked_seq_of(index); };
+  around.seat = [this](u32 seat_index) { return seat_index < constants().seats_max ? seat(seat_index) : nullptr; };
+  around.holder = [this](u32 seat_index) {
+    if (seat_index >= constants().seats_max) return Redelivery::Holder{};
+    const layout::SeatSlot& slot = files_->seat_slot(seat_index);
+    std::string& name = seat_names_[seat_index];
+    if (name.empty()) name = process_name(slot.pid);  // of a grant before our time
+    return Redelivery::Holder{{slot.pid, slot.start_time_ticks}, name};
+  };
+  around.wake = [this, index](u64 count) { wake_group(index, count); };
+  if (queue_->is_durable()) around.log = &notes_;
+  layout::GroupSlot& slot = files_->group_slot(index);
+  around.where = fmt::format("queue {}: group {}", name_, group_name(slot));
+  return std::make_unique<Redelivery>(index, slot, view, queue_->order(), parks_, std::move(around));
+}
+
+// Exclusive groups. On SPSC a hint: right, but for the moment between two stores of the consumer.
+u64 QueueKeeper::acked_seq_of(u32 index) {
+  const Group* known = group(index);
+  if (known == nullptr) return 0;
+  const layout::GroupHead& head = *known->view.head;
+  if (queue_->is_spsc()) return A::load(head.base_seq_hint, std::memory_order_acquire);
+  return std::max(A::load(head.acked, std::memory_order_acquire), A::load(head.base, std::memory_order_acquire));
+}
+
+// A message that this group has not let go of: nobody overwrites it.
+bool QueueKeeper::frame_of(u32 index, u64 seq, FrameView* frame) {
+  if (!queue_->is_spsc()) {
+    u64 cell = 0;
+    const OrderView order = queue_->order();
+    const LaneView* view = is_published<A>(order, seq, &cell) ? lane(layout::cell_lane(cell)) : nullptr;
+    return view != nullptr && frame_of_cell<A>(*view, cell, seq, frame) == RingOutcome::kOk;
+  }
+  const Group* known = group(index);
+  const LaneView* view = lane(0);
+  if (known == nullptr || view == nullptr) return false;
+  const layout::GroupHead& head = *known->view.head;
+  const u64 acked = std::max(A::load(head.acked, std::memory_order_acquire),
+                             A::load(head.base, std::memory_order_acquire));
+  LaneCursor at{acked & ~(layout::kFrameAlignment - 1), 0};
+  const SpscReader<A> reader(*view, A::load(head.base_seq_hint, std::memory_order_acquire));
+  for (u64 steps = 0; steps <= known->view.window(); ++steps) {
+    if (reader.peek(&at, frame) != RingOutcome::kOk || frame->seq > seq) return false;
+    if (frame->seq == seq) return true;
+    reader.step(&at, *frame);
+  }
+  return false;
+}
+
+void QueueKeeper::Notes::note_park(const journal::ParkRecord& park) {
+  if (keeper.journal_ != nullptr) keeper.journal_->note_park(park);
+}
+void QueueKeeper::Notes::note_release(u32 group, u64 seq, u32 reason) {
+  if (keeper.journal_ != nullptr) keeper.journal_->note_release(group, seq, reason);
 }
 
 bool QueueKeeper::is_competing(u32 index) const {
@@ -233,6 +303,9 @@ Result<bool> QueueKeeper::create_group(const std::string& name, layout::GroupMod
     std::memcpy(slot.name, name.data(), name.size());
     slot.mode = mode;
     slot.start = 0;
+    slot.paused = 0;
+    slot.policy = default_policy();
+    slot.counters = layout::GroupCounters{};
     A::store(slot.quota, kQuotaMost, std::memory_order_relaxed);
     set_slot(slot.slot, layout::slot_generation(slot.slot) + 1, layout::SlotLife::kEntering);
     MOORING_KILL_POINT("keeper.group_entered");
@@ -287,8 +360,13 @@ Status QueueKeeper::finish_birth(u32 index) {
 
 Status QueueKeeper::start_journal(std::unique_ptr<journal::Disk> disk, std::unique_ptr<journal::LogWriter> writer,
                                   std::shared_ptr<Queue> queue) {
+  std::vector<journal::ParkRecord> parks;
+  for (const Group& known : groups_) {
+    if (known.redelivery == nullptr) continue;
+    known.redelivery->each_park([&](const journal::ParkRecord& park) { parks.push_back(park); });
+  }
   Result<std::unique_ptr<QueueJournal>> started =
-      QueueJournal::start(std::move(queue), std::move(disk), std::move(writer));
+      QueueJournal::start(std::move(queue), std::move(disk), std::move(writer), parks);
   if (!started) return fail(started.error());
   journal_ = std::move(*started);
   return {};
@@ -328,6 +406,8 @@ Status QueueKeeper::remove_group(const std::string& name) {
 
 void QueueKeeper::finish_removal(u32 index) {
   layout::GroupSlot& slot = files_->group_slot(index);
+  // What it has in the park store. (Left there by a kill, the next supervisor finds it nobody's.)
+  if (Redelivery* redelivery = groups_[index].redelivery.get(); redelivery != nullptr) redelivery->drop_all();
   A::add(files_->state().group_epoch, u64{1}, std::memory_order_acq_rel);  // GROUP_ENTERED, here: taken out
   set_slot(slot.slot, layout::slot_generation(slot.slot), layout::SlotLife::kFree);
   wake_room();  // what only this group needed is free now
@@ -534,6 +614,7 @@ Result<SeatGrant> QueueKeeper::open_consumer(const std::string& group_name, cons
   slot.pid = owner.pid;
   slot.start_time_ticks = owner.start_time_ticks;
   slot.group = *group_index;
+  seat_names_[found] = process_name(owner.pid);
   const u32 generation = layout::slot_generation(slot.slot) + 1;
   MOORING_KILL_POINT("keeper.seat_identity");
   set_slot(slot.slot, generation, layout::SlotLife::kLive);
@@ -561,8 +642,21 @@ void QueueKeeper::free_seat(u32 index) {
   const u32 group_index = slot.group;
   Group* known = group_index < constants().groups_max ? group(group_index) : nullptr;
   if (known != nullptr && is_competing(group_index)) {
-    const u64 count = repair(*known).give_back_all_of(index);
+    // HANDLING: acquire, with the owner dead or its handle closed; one that is closed handles nothing (core.md A6).
+    const layout::SeatHead* head = seat(index);
+    const u64 handling = head == nullptr ? 0 : A::load(head->handling, std::memory_order_acquire);
+    const u64 count = repair(*known).give_back_all_of(index, handling);
     if (count != 0) wake_group(group_index, count);
+    known->failures = known->failures || handling != 0;
+  } else if (known != nullptr) {
+    const layout::SeatHead* head = seat(index);
+    const u64 handling = head == nullptr ? 0 : A::load(head->handling, std::memory_order_acquire);
+    const u64 count = repair(*known).give_back_parks_of(index, handling);
+    if (count != 0) wake_group(group_index, count);
+    if (handling != 0 && handling != layout::kHandlingMany) {
+      static_cast<void>(repair(*known).charge_exclusive(index, handling, acked_seq_of(group_index)));
+    }
+    known->failures = known->failures || handling != 0;
   }
   MOORING_KILL_POINT("keeper.seat_swept");
   set_slot(slot.slot, layout::slot_generation(slot.slot), layout::SlotLife::kFree);
@@ -686,19 +780,11 @@ Status QueueKeeper::adopt(std::vector<ProcessIdentity>* owners) {
     }
     if (life == layout::SlotLife::kLeaving) finish_removal(index);
     Group* known = group(index);
-    if (known == nullptr || !is_competing(index)) continue;
-    repair(*known).reconcile();
-    for (u32 park = 0; park < known->view.parks_count; ++park) {
-      const layout::ParkEntry& entry = known->view.parks[park];
-      const u64 word = A::load(entry.word, std::memory_order_acquire);
-      if (layout::read_park_word(word).state == layout::ParkState::kFree) continue;
-      ++known->parked;
-      if (!parks_.adopt(A::load(entry.loc, std::memory_order_relaxed), A::load(entry.seq, std::memory_order_relaxed))) {
-        spdlog::error("queue {}: group {}: park entry {} names no record", name_, group_name(files_->group_slot(index)),
-                      park);
-      }
-    }
+    if (known == nullptr) continue;
+    if (is_competing(index)) repair(*known).reconcile();
+    known->failures = true;  // there may be some
   }
+  adopt_parked();
   bool any_group = false;
   for (u32 index = 0; index < constants().groups_max; ++index) {
     any_group = any_group || layout::slot_life(files_->group_slot(index).slot) == layout::SlotLife::kLive;
@@ -722,6 +808,109 @@ Status QueueKeeper::adopt(std::vector<ProcessIdentity>* owners) {
   return {};
 }
 
+// What waits in the park store, group by group; notes and records that nobody names any more are let go.
+void QueueKeeper::adopt_parked() {
+  std::vector<std::vector<u64>> of_group(constants().groups_max);
+  std::vector<u64> nobodys;
+  std::vector<u64> notes;
+  const Status loaded = parks_.load([&](u64 loc) {
+    if (parks_.word(loc).state == layout::RecordState::kNote) {
+      notes.push_back(loc);
+      return;
+    }
+    const layout::ParkRecord& record = *parks_.record(loc);
+    Group* known = record.group < constants().groups_max ? group(record.group) : nullptr;
+    const bool has_owner = known != nullptr && known->redelivery != nullptr &&
+                           known->generation == record.group_generation;
+    (has_owner ? of_group[record.group] : nobodys).push_back(loc);
+  });
+  if (!loaded) spdlog::error("{}", loaded.error().text);
+  for (const u64 loc : nobodys) parks_.release(loc);
+  const u64 now_ns = boottime_ns();
+  for (u32 index = 0; index < constants().groups_max; ++index) {
+    if (groups_[index].redelivery != nullptr) groups_[index].redelivery->adopt(of_group[index], now_ns);
+  }
+  for (const u64 loc : notes) {
+    const u64 owner = reinterpret_cast<const layout::ParkNote*>(parks_.record(loc))->record;
+    const bool named = parks_.is_record(owner) && parks_.record(owner)->note == loc;
+    if (!named) parks_.release(loc);
+  }
+}
+
+// --- Failed messages, as their operator asks ------------------------------------------------------------------------
+
+Result<QueueKeeper::Group*> QueueKeeper::failing_group(const std::string& name) {
+  const auto index = find_group(name);
+  if (!index.has_value()) {
+    return fail(Code::kNoSuchQueue, fmt::format("queue {} has no group {}; `mooring info {}` lists them", name_, name,
+                                                name_));
+  }
+  Group* known = group(*index);
+  if (known == nullptr) return fail(Code::kIo, fmt::format("queue {}: group {} cannot be mapped", name_, name));
+  return known;
+}
+
+Status QueueKeeper::set_group(const std::string& name,
+                              const std::vector<std::pair<std::string, std::string>>& settings) {
+  const auto index = find_group(name);
+  if (!index.has_value()) {
+    return fail(Code::kNoSuchQueue, fmt::format("queue {} has no group {}; `mooring info {}` lists them", name_, name,
+                                                name_));
+  }
+  layout::GroupSlot& slot = files_->group_slot(*index);
+  GroupPolicy policy = slot.policy;
+  for (const auto& [key, value] : settings) {
+    if (Status set = set_policy(&policy, key, value); !set) return set;
+  }
+  slot.policy = policy;
+  if (Group* known = group(*index); known != nullptr && known->redelivery != nullptr) {
+    known->redelivery->policy_changed(boottime_ns());
+  }
+  look_now();
+  // The log keeps settings: it looks at groups anew when the epoch moves. Publishers look once more for nothing.
+  A::add(files_->state().group_epoch, u64{1}, std::memory_order_acq_rel);
+  return write_groups();
+}
+
+Status QueueKeeper::pause_group(const std::string& name, bool pause) {
+  const auto index = find_group(name);
+  if (!index.has_value()) {
+    return fail(Code::kNoSuchQueue, fmt::format("queue {} has no group {}; `mooring info {}` lists them", name_, name,
+                                                name_));
+  }
+  layout::GroupSlot& slot = files_->group_slot(*index);
+  const u32 paused = A::load(slot.paused, std::memory_order_relaxed);  // own word
+  const u32 now = pause ? paused | layout::kGroupPausedByUser : paused & ~layout::kGroupPausedByUser;
+  A::store(slot.paused, now, std::memory_order_release);
+  if (now == 0) wake_group(*index, ~u32{0} >> 1);
+  if (now != 0 && !pause) {
+    return fail(Code::kPaused, fmt::format("group {} of queue {} stays paused: it has as many dead letters as it may "
+                                           "(dlq_max_messages); redrive or purge some, or raise the bound",
+                                           name, name_));
+  }
+  return {};
+}
+
+Result<u64> QueueKeeper::redrive(const std::string& name, const DeadFilter& filter, u64 rate, bool dry_run) {
+  Result<Group*> known = failing_group(name);
+  if (!known) return fail(known.error());
+  look_now();
+  return (*known)->redelivery->redrive(filter, rate, dry_run, boottime_ns());
+}
+
+Result<u64> QueueKeeper::cancel_redrive(const std::string& name) {
+  Result<Group*> known = failing_group(name);
+  if (!known) return fail(known.error());
+  return (*known)->redelivery->cancel_redrive();
+}
+
+Result<u64> QueueKeeper::purge_dead(const std::string& name, const DeadFilter& filter, bool dry_run) {
+  Result<Group*> known = failing_group(name);
+  if (!known) return fail(known.error());
+  look_now();
+  return (*known)->redelivery->purge(filter, dry_run);
+}
+
 // --- The tick -------------------------------------------------------------------------------------------------------
 
 void QueueKeeper::wake_group(u32 index, u64 count) {
@@ -741,7 +930,11 @@ bool QueueKeeper::any_lane_blocked() const {
 // True: something there needs a look soon.
 bool QueueKeeper::look_at_group(u32 index, bool pressure) {
   Group* known = group(index);
-  if (known == nullptr || !is_competing(index)) return false;
+  if (known == nullptr) return false;
+  if (!is_competing(index)) {
+    known->due_boottime_ns = known->redelivery->look(std::exchange(known->failures, false), boottime_ns());
+    return known->redelivery->is_busy();
+  }
   GroupRepair<A> fix = repair(*known);
   bool busy = false;
   const u64 base = fix.step_base();
@@ -764,14 +957,19 @@ bool QueueKeeper::look_at_group(u32 index, bool pressure) {
       u32 moved = 0;
       // All it holds from base on: what stands behind a straggler's message and is its own will not go sooner.
       while (moved < kStragglersPerLook && fix.leased_at_base(&seq, &word) && layout::word_owner(word) == straggler) {
+        u64 placed = 0;
         if (!fix.park_straggler(
                 seq, word, [this](u32 lane_index) { return lane(lane_index); },
-                [this, index](const FrameView& frame) { return parks_.place(frame, index); })) {
+                [&](const FrameView& frame) {
+                  placed = parks_.place(frame, index, known->generation, layout::kAttemptsMax);
+                  return placed;
+                })) {
+          if (placed != 0) parks_.release(placed);
           break;
         }
+        known->redelivery->straggler_parked();
         ++moved;
       }
-      known->parked += moved;
       if (moved != 0) {
         wake_room();
         wake_group(index, moved);
@@ -783,12 +981,8 @@ bool QueueKeeper::look_at_group(u32 index, bool pressure) {
   } else {
     known->stuck_looks = 0;
   }
-  if (known->parked != 0) {
-    const u64 freed = fix.reap_parks([this](u64 loc) { parks_.release(loc); });
-    known->parked -= std::min(known->parked, freed);
-    fix.announce_lost_parks();
-    busy = true;
-  }
+  known->due_boottime_ns = known->redelivery->look(std::exchange(known->failures, false), boottime_ns());
+  busy = busy || known->redelivery->is_busy();
 
   // Sleepers beside work, twice in a row: a publisher stopped before it woke them.
   if (A::load(files_->group_wake(index).sleepers, std::memory_order_relaxed) != 0 &&
@@ -833,18 +1027,19 @@ u64 QueueKeeper::tick(u64 now_ns, bool bell) {
   bool busy = nacked || pressure || seen != fingerprint_;
   fingerprint_ = seen;
   for (u32 index = 0; index < constants().groups_max; ++index) {
-    if (nacked && is_competing(index)) {
-      if (Group* known = group(index); known != nullptr) {
-        const u64 count = repair(*known).give_back_nacked();
-        if (count != 0) wake_group(index, count);
-      }
-    }
+    if (nacked) groups_[index].failures = true;
     busy = look_at_group(index, pressure) || busy;
   }
   free_left_lanes();
   rest_ns_ = busy ? kTickNs : std::min(std::max(rest_ns_ * 2, kTickNs), kRestMostNs);
-  next_look_ns_ = now_ns + rest_ns_;
-  return rest_ns_;
+  u64 rest_ns = rest_ns_;
+  const u64 now_boottime_ns = boottime_ns();
+  for (const Group& known : groups_) {
+    if (known.redelivery == nullptr || known.due_boottime_ns == ~u64{0}) continue;
+    rest_ns = std::min(rest_ns, known.due_boottime_ns - std::min(known.due_boottime_ns, now_boottime_ns));
+  }
+  next_look_ns_ = now_ns + rest_ns;
+  return rest_ns;
 }
 
 QueueKeeper::Counts QueueKeeper::counts() const {
@@ -855,7 +1050,9 @@ QueueKeeper::Counts QueueKeeper::counts() const {
   for (u32 index = 0; index < constants().lanes_max; ++index) {
     if (layout::slot_life(files_->lane_slot(index).slot) == layout::SlotLife::kLive) ++counts.producers;
   }
-  for (const Group& known : groups_) counts.parked += known.parked;
+  for (const Group& known : groups_) {
+    if (known.redelivery != nullptr) counts.parked += known.redelivery->counters().in_table;
+  }
   return counts;
 }
 

@@ -31,6 +31,7 @@
 #include "segment/queue_files.hpp"
 #include "supervisor/park_store.hpp"
 #include "supervisor/queue_journal.hpp"
+#include "supervisor/redelivery.hpp"
 
 namespace mooring {
 
@@ -73,6 +74,14 @@ class QueueKeeper {
   using MapsFile = std::function<bool(u64 inode, const std::string& name)>;
   u64 drop_unmapped(const ProcessIdentity& owner, const MapsFile& maps);
 
+  // --- Failed messages (redelivery.hpp).
+  // Settings by name (delivery/policy.hpp), all or none of them.
+  Status set_group(const std::string& group, const std::vector<std::pair<std::string, std::string>>& settings);
+  Status pause_group(const std::string& group, bool pause);
+  Result<u64> redrive(const std::string& group, const DeadFilter& filter, u64 rate, bool dry_run);
+  Result<u64> cancel_redrive(const std::string& group);
+  Result<u64> purge_dead(const std::string& group, const DeadFilter& filter, bool dry_run);
+
   void set_fence_mode();
   // The queue is gone: handles that are open say CLOSED.
   void mark_removed();
@@ -107,7 +116,9 @@ class QueueKeeper {
     u32 stuck_looks = 0;
     u64 last_base = 0;
     u32 unheard_looks = 0;
-    u64 parked = 0;  // entries in use, as far as we put them there
+    std::unique_ptr<Redelivery> redelivery;
+    bool failures = false;                   // a delivery was charged since the last look
+    u64 due_boottime_ns = ~u64{0};           // when its redelivery wants to look next
   };
 
   QueueKeeper(std::string name, std::shared_ptr<Queue> queue);
@@ -117,6 +128,12 @@ class QueueKeeper {
   Group* group(u32 index);
   GroupRepair<HardwareAtomics> repair(Group& group) const { return {group.view, queue_->order()}; }
   bool is_competing(u32 index) const;
+  Result<Group*> failing_group(const std::string& group);
+  std::unique_ptr<Redelivery> make_redelivery(u32 index, const GroupView& view);
+  void adopt_parked();
+  u64 acked_seq_of(u32 index);
+  bool frame_of(u32 index, u64 seq, FrameView* frame);
+  void look_now() { next_look_ns_ = 0; }
   std::optional<u32> find_group(const std::string& name) const;
   Status finish_birth(u32 index);
   void finish_removal(u32 index);
@@ -144,6 +161,7 @@ class QueueKeeper {
   ParkStore parks_;
   std::vector<Group> groups_;
   std::vector<Mapping> seat_mappings_;
+  std::vector<std::string> seat_names_;  // of the processes that hold them
   std::vector<bool> lane_guarded_;
   std::unique_ptr<std::atomic<bool>> fault_;
   std::vector<const void*> guarded_;
@@ -153,6 +171,14 @@ class QueueKeeper {
   u64 fingerprint_ = 0;
   u64 next_look_ns_ = 0;
   std::unique_ptr<QueueJournal> journal_;  // ends first
+  // Notes of the park store go to the journal, once it runs.
+  struct Notes : ParkLog {
+    explicit Notes(QueueKeeper& of) : keeper(of) {}
+    void note_park(const journal::ParkRecord& park) override;
+    void note_release(u32 group, u64 seq, u32 reason) override;
+    QueueKeeper& keeper;
+  };
+  Notes notes_{*this};
 };
 
 }  // namespace mooring

@@ -5,8 +5,11 @@
 
 #include <algorithm>
 #include <cstring>
+#include <unordered_set>
 
 #include "base/kill_point.hpp"
+#include "base/time.hpp"
+#include "delivery/policy.hpp"
 #include "group/group_view.hpp"
 #include "journal/log_reader.hpp"
 #include "queue/queue.hpp"
@@ -49,6 +52,7 @@ class Rebuilding {
     first_seq_ = next_seq_;
     for (const auto& [index, group] : writer_.state().groups) first_seq_ = std::min(first_seq_, group.base);
     oldest_seq_ = first_seq_;
+    for (const auto& [key, park] : writer_.state().parks) oldest_seq_ = std::min(oldest_seq_, key.second);
     // What does not fit the window any more was parked. (A lane holds what it holds: groups of an SPSC queue take a
     // window of it at a time.)
     if (options.kind == layout::QueueKind::kMpmc) {
@@ -100,6 +104,13 @@ class Rebuilding {
       std::memcpy(slot.name, group.name.data(), group.name.size());
       slot.mode = static_cast<layout::GroupMode>(group.mode);
       slot.quota = 1;  // dealt when consumers come
+      slot.policy = default_policy();
+      if (group.config.size() == sizeof slot.policy) {
+        GroupPolicy logged;
+        std::memcpy(&logged, group.config.data(), sizeof logged);
+        if (Status good = check_policy(logged, fmt::format("queue {}: its log", queue_.name)); !good) return good;
+        slot.policy = logged;
+      }
       born.index = index;
       groups_.push_back(std::move(born));
     }
@@ -131,6 +142,7 @@ class Rebuilding {
 
   Status take(const journal::MessageView& message) {
     if (message.seq >= next_seq_) return {};
+    if (Status restored = restore_waiting(message); !restored) return restored;
     if (message.seq < first_seq_) return park(message);
     if ((message.record_flags & journal::kMessageCopy) != 0 || message.seq < expected_seq_) return {};
     if (Status filled = fill_gap(message.seq); !filled) return filled;
@@ -216,16 +228,61 @@ class Rebuilding {
     writer_open_ = false;
   }
 
-  // Below the window: whoever has not settled it gets it from the park table.
-  Status park(const journal::MessageView& message) {
+  // What waited for a retry, and dead letters: as the log says.
+  Status restore_waiting(const journal::MessageView& message) {
     for (Born& group : groups_) {
-      if (is_settled(*group.log, message.seq) || group.parked == group.view.parks_count) continue;
+      const auto found = writer_.state().parks.find({group.index, message.seq});
+      if (found == writer_.state().parks.end() || !group.restored.insert(message.seq).second) continue;
+      const journal::ParkRecord& logged = found->second;
       FrameView frame;
       frame.payload = message.bytes.data();
       frame.len = message.bytes.size();
       frame.seq = message.seq;
       frame.flags = message.frame_flags;
-      const u64 loc = parks_->place(frame, group.index);
+      const u64 loc = parks_->place(frame, group.index, kFirstGeneration, layout::kAttemptsMax);
+      if (loc == 0) {
+        return fail(Code::kDiskFull,
+                    fmt::format("queue {}: no room for message {} in the park store", queue_.name, message.seq));
+      }
+      layout::ParkRecord& record = *parks_->record(loc);
+      const u64 now_wall = wall_ns();
+      const u64 now_boot = boottime_ns();
+      const bool dead = logged.state == static_cast<u32>(layout::RecordState::kDead);
+      const bool held = logged.state == static_cast<u32>(layout::RecordState::kHeld);
+      if (held) group.held.insert(message.seq);
+      record.due_wall_ns = logged.due_wall_ns;
+      // The delay runs by the wall clock where no boot of before is left to count from.
+      record.due_boottime_ns = now_boot + (logged.due_wall_ns > now_wall ? logged.due_wall_ns - now_wall : 0);
+      record.dead_wall_ns = dead ? logged.due_wall_ns : 0;
+      record.last_reason = logged.reason & 255U;
+      record.dead_reason = (logged.reason >> 8) & 255U;
+      record.redriven = logged.reason >> 16;
+      record.code = logged.flags;
+      record.attempts = logged.failed;
+      parks_->set_word(loc, {.version = 0,
+                             .state = dead   ? layout::RecordState::kDead
+                                      : held ? layout::RecordState::kHeld
+                                             : layout::RecordState::kWaiting,
+                             .failed = std::min(logged.failed, layout::kFailedMax),
+                             .acquired = std::min(std::max(logged.acquired, 1U), layout::kAcquiredMax),
+                             .alone = false});
+    }
+    return {};
+  }
+
+  // Below the window: whoever has not settled it gets it from the park table.
+  Status park(const journal::MessageView& message) {
+    for (Born& group : groups_) {
+      if (is_settled(*group.log, message.seq) || group.restored.contains(message.seq) ||
+          group.parked == group.view.parks_count) {
+        continue;
+      }
+      FrameView frame;
+      frame.payload = message.bytes.data();
+      frame.len = message.bytes.size();
+      frame.seq = message.seq;
+      frame.flags = message.frame_flags;
+      const u64 loc = parks_->place(frame, group.index, kFirstGeneration, layout::kAttemptsMax);
       if (loc == 0) {
         return fail(Code::kDiskFull,
                     fmt::format("queue {}: no room for message {} beside the window", queue_.name, message.seq));
@@ -233,6 +290,7 @@ class Rebuilding {
       layout::ParkEntry& entry = group.view.parks[group.parked];
       A::store(entry.seq, message.seq, std::memory_order_relaxed);
       A::store(entry.loc, loc, std::memory_order_relaxed);
+      A::store(entry.kind, static_cast<u64>(layout::ParkEntryKind::kStraggler), std::memory_order_relaxed);
       layout::ParkWord word{};
       word.generation = 1;
       word.state = layout::ParkState::kReady;
@@ -250,7 +308,17 @@ class Rebuilding {
       const bool competing = group.log->mode == static_cast<u16>(layout::GroupMode::kCompeting);
       bool any_ready = false;
       for (u64 seq = group.base; seq < next_seq_; ++seq) {
-        const bool settled = is_settled(*group.log, seq) || std::binary_search(gaps_.begin(), gaps_.end(), seq);
+        if (group.held.contains(seq)) {  // in its place, the supervisor's until it is due
+          const journal::ParkRecord& logged = writer_.state().parks.at({group.index, seq});
+          group.view.word(seq) = layout::make_word(
+              group.view.lap(seq), layout::Kind::kNacked, 0,
+              layout::make_nacked_aux(std::min(std::max(logged.acquired, 1U), layout::kAcquiredMax),
+                                      layout::FailReason::kNack, false));
+          continue;
+        }
+        // What waits in the store has left the window.
+        const bool settled = is_settled(*group.log, seq) || group.restored.contains(seq) ||
+                             std::binary_search(gaps_.begin(), gaps_.end(), seq);
         if (seq - group.base >= group.view.window()) break;
         if (!settled && !competing) continue;  // leases are implied; `shown` says that it comes again
         group.view.word(seq) =
@@ -280,7 +348,10 @@ class Rebuilding {
     GroupView view;
     u64 base = 0;
     u32 parked = 0;
+    std::unordered_set<u64> restored;  // wait in the park store, or are dead letters
+    std::unordered_set<u64> held;      // of those: an exclusive group's, in their place
   };
+  static constexpr u32 kFirstGeneration = 1;  // of a group's slot in new shared memory
 
   const File& shared_directory_;
   uid_t owner_;

@@ -542,6 +542,11 @@ Result<Json> Supervisor::handle(Client& client, const Json& request) {
     reply["created"] = *created;
     return reply;
   }
+  if (*op == "set_group" || *op == "pause_group" || *op == "redrive" || *op == "cancel_redrive" ||
+      *op == "purge_dead") {
+    if (Status allowed = check_admin(client, "change groups"); !allowed) return fail(allowed.error());
+    return group_request(**keeper, *op, request);
+  }
   if (*op == "open_producer") {
     if (Status status = watch(client.identity); !status) return fail(status.error());
     Result<LaneGrant> grant = (*keeper)->open_producer(client.identity);
@@ -575,6 +580,75 @@ Result<Json> Supervisor::handle(Client& client, const Json& request) {
   }
   return fail(Code::kBadArgument,
               fmt::format("unknown request \"{}\"; client and supervisor are of different versions", *op));
+}
+
+// Which dead letters (DeadFilter), from untrusted members.
+Result<DeadFilter> Supervisor::dead_filter(const Json& request) {
+  DeadFilter filter;
+  Result<u64> reason = number_member(request, "reason", 0, kDeadReasonMax);
+  if (!reason) return fail(reason.error());
+  if (*reason != 0) filter.reason = static_cast<DeadReason>(*reason);
+  Result<u64> older = number_member(request, "older_than_ns", 0, ~u64{0});
+  if (!older) return fail(older.error());
+  filter.older_than_ns = *older;
+  Result<u64> limit = number_member(request, "limit", 0, ~u64{0});
+  if (!limit) return fail(limit.error());
+  filter.limit = *limit;
+  const auto seqs = request.find("seqs");
+  if (seqs == request.end() || !seqs->is_array() || seqs->size() > kSeqsOfFilterMax) {
+    return fail(Code::kBadArgument, fmt::format("member \"seqs\" is not a list of {} numbers at most",
+                                                kSeqsOfFilterMax));
+  }
+  for (const Json& seq : *seqs) {
+    if (!seq.is_number_unsigned()) return fail(Code::kBadArgument, "member \"seqs\" holds what is no number");
+    filter.seqs.push_back(seq.get<u64>());
+  }
+  std::sort(filter.seqs.begin(), filter.seqs.end());
+  return filter;
+}
+
+Result<Json> Supervisor::group_request(QueueKeeper& keeper, const std::string& op, const Json& request) {
+  Result<std::string> group = string_member(request, "group");
+  if (!group) return fail(group.error());
+  Json reply = reply_ok();
+  if (op == "set_group") {
+    const auto settings = request.find("settings");
+    if (settings == request.end() || !settings->is_object()) {
+      return fail(Code::kBadArgument, "set_group: member \"settings\" is not an object");
+    }
+    std::vector<std::pair<std::string, std::string>> pairs;
+    for (const auto& [key, value] : settings->items()) {
+      if (!value.is_string()) return fail(Code::kBadArgument, fmt::format("setting {} is not a text", key));
+      pairs.emplace_back(key, value.get<std::string>());
+    }
+    if (Status set = keeper.set_group(*group, pairs); !set) return fail(set.error());
+    return reply;
+  }
+  if (op == "pause_group") {
+    Result<bool> pause = bool_member(request, "pause");
+    if (!pause) return fail(pause.error());
+    if (Status paused = keeper.pause_group(*group, *pause); !paused) return fail(paused.error());
+    return reply;
+  }
+  Result<u64> count = u64{0};
+  if (op == "cancel_redrive") {
+    count = keeper.cancel_redrive(*group);
+  } else {
+    Result<DeadFilter> filter = dead_filter(request);
+    if (!filter) return fail(filter.error());
+    Result<bool> dry_run = bool_member(request, "dry_run");
+    if (!dry_run) return fail(dry_run.error());
+    if (op == "purge_dead") {
+      count = keeper.purge_dead(*group, *filter, *dry_run);
+    } else {
+      Result<u64> rate = number_member(request, "rate", 0, ~u64{0});
+      if (!rate) return fail(rate.error());
+      count = keeper.redrive(*group, *filter, *rate, *dry_run);
+    }
+  }
+  if (!count) return fail(count.error());
+  reply["count"] = *count;
+  return reply;
 }
 
 Result<Json> Supervisor::hello(Client& client, const Json& request) {

@@ -86,6 +86,8 @@ class Supervisor {
   void listen_again(u64 now_ns);
   Result<Json> handle(Client& client, const Json& request);
   Result<Json> hello(Client& client, const Json& request);
+  static Result<Json> group_request(QueueKeeper& keeper, const std::string& op, const Json& request);
+  static Result<DeadFilter> dead_filter(const Json& request);
   Result<Json> create_queue_request(const Client& client, const Json& request);
   Result<Json> remove_queue_request(const Client& client, const Json& request);
   Json status() const;

@@ -291,7 +291,7 @@ class Parties {
     bool busy = supervisor.announce_base_if_ready();
     supervisor.announce_lost_parks();
     busy |= supervisor.give_back_nacked() != 0;
-    busy |= supervisor.reap_parks([](u64) {}) != 0;
+    busy |= supervisor.reap_parks([](u64, u64) {}) != 0;
     u64 seq = 0;
     u64 word = 0;
     if (supervisor.leased_at_base(&seq, &word)) {
@@ -477,6 +477,9 @@ class Parties {
     return payload_is_whole(bytes.data(), frame.len, &held->id) ? kWhole : kTorn;
   }
 
+  static Settled nack(CompetingConsumer<A>& consumer, const Lease& lease) {
+    return consumer.nack(lease, layout::FailReason::kNack, false);
+  }
   bool settle(u32 c, u64 at, Settle how) {
     const Held held = held_[c][at];
     history_.append({EventKind::kSettling, number(c), static_cast<u8>(how), 0, held.seq, 0, held.seq});
@@ -487,7 +490,7 @@ class Parties {
       CompetingConsumer<A>& consumer = consumers_[c];
       settled = (how == Settle::kAck        ? consumer.ack(held.lease)
                  : how == Settle::kGiveBack ? consumer.release(held.lease)
-                                            : consumer.nack(held.lease, 1)) == Settled::kYes;
+                                            : nack(consumer, held.lease)) == Settled::kYes;
     } else if (spsc()) {
       settled = how == Settle::kAck ? lane_reader_.ack(held.seq) : lane_reader_.give_back(held.seq);
     } else {

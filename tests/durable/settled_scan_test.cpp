@@ -70,7 +70,7 @@ TEST_F(CompetingScan, GivenBackAndNackedAreNotSettled) {
   const Lease one = take();
   const Lease two = take();
   ack(take());
-  EXPECT_EQ(consumer_.nack(one, 0), Settled::kYes);
+  EXPECT_EQ(consumer_.nack(one, layout::FailReason::kNack, false), Settled::kYes);
   EXPECT_EQ(consumer_.release(two), Settled::kYes);
   EXPECT_EQ(scan(), (Settlements{first_, Runs{{first_ + 2, 1}}, false}));
 }

@@ -140,12 +140,12 @@ TEST(Settlement, DoubledIsStale) {
   const Lease nacked = leased(consumer);
   const Lease released = leased(consumer);
   EXPECT_EQ(consumer.ack(acked), Settled::kYes);
-  EXPECT_EQ(consumer.nack(nacked, 5), Settled::kYes);
+  EXPECT_EQ(consumer.nack(nacked, layout::FailReason::kExpired, false), Settled::kYes);
   EXPECT_EQ(consumer.release(released), Settled::kYes);
   for (const Lease& lease : {acked, nacked, released}) {
     const u64 word = memory.group().word(lease.seq);
     EXPECT_EQ(consumer.ack(lease), Settled::kStale);
-    EXPECT_EQ(consumer.nack(lease, 1), Settled::kStale);
+    EXPECT_EQ(consumer.nack(lease, layout::FailReason::kNack, false), Settled::kStale);
     EXPECT_EQ(consumer.release(lease), Settled::kStale);
     EXPECT_FALSE(consumer.still_mine(lease));
     EXPECT_EQ(memory.group().word(lease.seq), word) << "a refused settlement changes nothing";
@@ -203,11 +203,11 @@ TEST(Settlement, NackKeepsOwnerCountAndReason) {
   publisher.send_many(1);
   Consumer consumer = memory.competing<A>(0, 9);
   const Lease lease = leased(consumer);
-  ASSERT_EQ(consumer.nack(lease, 63), Settled::kYes);
+  ASSERT_EQ(consumer.nack(lease, layout::FailReason::kCorrupt, true), Settled::kYes);
   const u64 word = memory.group().word(lease.seq);
   EXPECT_EQ(layout::word_kind(word), layout::Kind::kNacked);
   EXPECT_EQ(layout::word_owner(word), 9U);
-  EXPECT_EQ(layout::word_aux(word), (1U << 6) | 63U);
+  EXPECT_EQ(layout::word_aux(word), (1U << 6) | 32U | 7U);
 }
 
 TEST(Settlement, CountStaysAtItsMaximum) {
@@ -321,7 +321,7 @@ TEST(Base, IsMovedLazilyOrWhenAskedAndStopsAtWhatIsOpen) {
   ASSERT_EQ(consumer.ack(c), Settled::kYes);
   EXPECT_FALSE(consumer.help_base(true));
   ASSERT_EQ(consumer.ack(a), Settled::kYes);
-  ASSERT_EQ(consumer.nack(b, 0), Settled::kYes);
+  ASSERT_EQ(consumer.nack(b, layout::FailReason::kNack, false), Settled::kYes);
   EXPECT_TRUE(consumer.help_base(true));
   EXPECT_EQ(memory.group().head->base, b.seq);
 }

@@ -23,7 +23,7 @@ using layout::ParkState;
 
 Settled settle(Consumer& consumer, const Lease& lease, std::string_view how) {
   if (how == "ack") return consumer.ack(lease);
-  if (how == "nack") return consumer.nack(lease, 2);
+  if (how == "nack") return consumer.nack(lease, layout::FailReason::kNack, false);
   return consumer.release(lease);
 }
 
@@ -50,7 +50,7 @@ class Repair : public testing::Test {
     return repair<P>().park_straggler(lease.seq, lease.word, memory_.lane_of(), memory_.place<P>(0));
   }
   u64 reap() {
-    return repair().reap_parks([](u64 /*loc*/) {});
+    return repair().reap_parks([](u64 /*loc*/, u64 /*seq*/) {});
   }
   ParkState park_state(u32 index) const { return layout::read_park_word(memory_.group().parks[index].word).state; }
   u64 parks_in_use() const {
@@ -171,9 +171,9 @@ TEST_F(Repair, NackedComesAgainWithItsCount) {
   Consumer a = consumer(1);
   const Lease lease = leased(a);
   const Lease straggler = leased(a);
-  ASSERT_EQ(a.nack(lease, 7), Settled::kYes);
+  ASSERT_EQ(a.nack(lease, layout::FailReason::kNack, false), Settled::kYes);
   ASSERT_TRUE(park(straggler));
-  ASSERT_EQ(a.nack(straggler, 7), Settled::kYes);
+  ASSERT_EQ(a.nack(straggler, layout::FailReason::kNack, false), Settled::kYes);
   EXPECT_EQ(repair().give_back_nacked(), 1U);
   Consumer b = consumer(2);
   const Lease again = leased(b);
@@ -356,7 +356,7 @@ TEST_F(Repair, EntryIsReapedOnlyBehindBaseAndTellsItsPlace) {
   const u64 loc = memory_.group().parks[0].loc;
   const u32 generation = layout::read_park_word(memory_.group().parks[0].word).generation;
   std::vector<u64> released;
-  EXPECT_EQ(repair().reap_parks([&](u64 at) { released.push_back(at); }), 1U);
+  EXPECT_EQ(repair().reap_parks([&](u64 at, u64 /*seq*/) { released.push_back(at); }), 1U);
   EXPECT_EQ(released, std::vector<u64>{loc});
   EXPECT_GT(layout::read_park_word(memory_.group().parks[0].word).generation, generation);
 }
@@ -443,7 +443,7 @@ TEST_F(Repair, ReapKilledAtAnyStepIsDoneAgain) {
       ASSERT_TRUE(park(lease));
       ASSERT_EQ(slow.ack(lease), Settled::kYes);
     }
-    cut = cut_before_step(step, [&] { repair<CutAtomics>().reap_parks([](u64 /*loc*/) {}); });
+    cut = cut_before_step(step, [&] { repair<CutAtomics>().reap_parks([](u64 /*loc*/, u64 /*seq*/) {}); });
     repair().reconcile();
     EXPECT_TRUE(take_rest(slow).empty());
   }
@@ -542,7 +542,7 @@ TEST_F(Repair, AnyBytesGiveAnAnswer) {
         repair_now.park_straggler(seq, word, memory_.lane_of(), memory_.place<A>(0))) {
       ++parked;
     }
-    repair_now.reap_parks([](u64 /*loc*/) {});
+    repair_now.reap_parks([](u64 /*loc*/, u64 /*seq*/) {});
     repair_now.announce_lost_parks();
     repair_now.step_base();
   }

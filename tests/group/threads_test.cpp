@@ -84,7 +84,7 @@ class Everybody {
     EXPECT_EQ(acked_once, total);
     GroupRepair<A> repair(memory_.group(0), memory_.order);
     repair.step_base();
-    repair.reap_parks([](u64 /*loc*/) {});
+    repair.reap_parks([](u64 /*loc*/, u64 /*seq*/) {});
     EXPECT_EQ(memory_.group(0).head->base, memory_.first_seq() + total);
     EXPECT_EQ(memory_.group(1).head->base, memory_.first_seq() + total);
     for (u32 index = 0; index < memory_.shape().parks; ++index) {
@@ -220,7 +220,7 @@ class Everybody {
       seq_before = seq;
       word_before = word;
       repair.step_base();
-      repair.reap_parks([](u64 /*loc*/) {});
+      repair.reap_parks([](u64 /*loc*/, u64 /*seq*/) {});
       repair.announce_base_if_ready();
       repair.announce_lost_parks();
       rounds_.fetch_add(1, std::memory_order_acq_rel);

@@ -48,7 +48,7 @@ TEST(SmallFiles, HoldTheirHeads) {
   EXPECT_GE(wake_file_bytes(kGroupsMax), sizeof(WakeHead) + kGroupsMax * sizeof(WakeSlot));
   EXPECT_GE(kSeatFileBytes, sizeof(SeatHead));
   EXPECT_GE(kBellFileBytes, sizeof(BellHead));
-  EXPECT_GE(kParkRecordsOffset, sizeof(ParkHead));
+  EXPECT_GE(kParkChunksOffset, sizeof(ParkHead));
 }
 
 TEST(Slot, GivesBackGenerationAndLife) {

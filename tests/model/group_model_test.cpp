@@ -177,7 +177,7 @@ struct GroupWorld : Scenario {
       Lease lease;
       if (take(sweeper, &lease)) ack(sweeper, lease);
       repair.step_base();
-      repair.reap_parks([](u64) {});
+      repair.reap_parks([](u64, u64) {});
     }
     for (u64 seq = kFirstSeq; seq < end_seq_; ++seq) {
       explorer_check_equal(acks_[seq - kFirstSeq], 1, "acks of one message at the end (0: lost)");
@@ -307,7 +307,7 @@ struct Straggler : GroupWorld<C> {
       typename World::Repair repair(this->group_, this->order_);
       repair.reconcile();
       repair.announce_lost_parks();
-      repair.reap_parks([](u64) {});
+      repair.reap_parks([](u64, u64) {});
       this->park_at_base(repair);
     }
     this->finished(id);

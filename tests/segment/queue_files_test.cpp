@@ -154,11 +154,11 @@ TEST_F(QueueFilesTest, ParkFileGrowsByStepsUpToItsBound) {
   const QueueFiles queue = attach_as_supervisor("orders");
   EXPECT_EQ(take(grow_park_file(queue)), layout::kParkStepBytes);
   EXPECT_EQ(take(queue.map_park(Access::read_only)).size_bytes(), layout::kParkStepBytes);
-  write_bytes(file_of("orders", "park"), layout::kParkRecordsOffset, "record");
+  write_bytes(file_of("orders", "park"), layout::kParkChunksOffset, "record");
   EXPECT_EQ(take(grow_park_file(queue)), 2 * layout::kParkStepBytes);
   const Mapping park = take(queue.map_park(Access::read_only));
   EXPECT_EQ(park.size_bytes(), 2 * layout::kParkStepBytes);
-  EXPECT_EQ(std::string(reinterpret_cast<const char*>(park.data() + layout::kParkRecordsOffset), 6), "record");
+  EXPECT_EQ(std::string(reinterpret_cast<const char*>(park.data() + layout::kParkChunksOffset), 6), "record");
   EXPECT_GE(static_cast<u64>(look_at(file_of("orders", "park")).st_blocks) * 512, 2 * layout::kParkStepBytes);
   MOORING_EXPECT_FAILS(grow_park_file(queue), Code::kDiskFull, "is at its bound of 2097152 bytes");
 }

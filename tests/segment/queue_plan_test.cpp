@@ -41,10 +41,10 @@ TEST(QueuePlan, DefaultQueueHasTheSizesOfTheDesign) {
   EXPECT_GT(queue_bytes(constants), 2 * kMiB);
 }
 
-TEST(QueuePlan, SmallestQueueFitsIn128KiB) {
+TEST(QueuePlan, SmallestQueueFitsIn144KiB) {
   const QueueConstants constants = plan({.capacity = kCapacityMin});
   std::cout << "smallest queue: " << queue_bytes(constants) << " bytes\n";
-  EXPECT_LT(queue_bytes(constants), 128 * kKiB);
+  EXPECT_LT(queue_bytes(constants), 144 * kKiB);  // 12 of it the mailbox of its consumer
   EXPECT_EQ(constants.lanes_max, 16U);
   EXPECT_EQ(constants.seats_max, 16U);
   EXPECT_EQ(constants.groups_max, 4U);

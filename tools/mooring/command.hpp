@@ -53,6 +53,8 @@ void add_publish(CLI::App& app, Context& context);
 void add_receive(CLI::App& app, Context& context);
 void add_consumers(CLI::App& app, Context& context);
 void add_rm(CLI::App& app, Context& context);
+void add_group_settings(CLI::App& app, Context& context);
+void add_dlq(CLI::App& app, Context& context);
 void add_journal(CLI::App& app, Context& context);
 void add_bench(CLI::App& app, Context& context);
 void add_shutdown(CLI::App& app, Context& context);

@@ -27,6 +27,20 @@ void add_info(CLI::App& app, Context& context) {
           fmt::print("group             {} ({}): {} ready, {} in flight, {} parked, {} consumers\n", group.name,
                      group.exclusive ? "exclusive" : "competing", group.ready, group.in_flight, group.parked,
                      group.consumers);
+          if (group.exclusive) continue;
+          fmt::print(
+              "  failed          {} deliveries; {} messages wait for a retry, {} dead letters ({} ever, {} "
+              "redriven, {} dropped)\n",
+              group.failed, group.waiting, group.dead, group.dead_lettered, group.redriven, group.dropped);
+          if (group.paused) {
+            fmt::print("  paused          {}\n",
+                       group.paused_by_dlq
+                           ? "it has as many dead letters as it may (dlq_max_messages): see `mooring dlq ls`"
+                           : "by `mooring pause`; `mooring resume` lets it go on");
+          }
+          std::string settings;
+          for (const auto& [key, value] : group.settings) settings += fmt::format(" {}={}", key, value);
+          fmt::print("  settings       {}\n", settings);
         }
         return kExitOk;
       });

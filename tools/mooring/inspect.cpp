@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "base/atomics.hpp"
+#include "delivery/policy.hpp"
 #include "group/group_view.hpp"
 #include "platform/process.hpp"
 #include "ring/order_ring.hpp"
@@ -197,6 +198,19 @@ QueueReport inspect_queue(const InstanceFiles& instance, const std::string& name
     group.name = group_names[index];
     group.exclusive = slot.mode == layout::GroupMode::kExclusive;
     group.consumers = consumers[index];
+    const layout::GroupCounters& counters = slot.counters;
+    const auto figure = [](const u64& counter) { return A::load(counter, std::memory_order_relaxed); };
+    group.waiting = figure(counters.waiting);
+    group.dead = figure(counters.dead);
+    group.store_bytes = figure(counters.store_bytes);
+    for (const u64& counter : counters.failed_total) group.failed += figure(counter);
+    for (const u64& counter : counters.dead_lettered_total) group.dead_lettered += figure(counter);
+    group.redriven = figure(counters.redriven_total);
+    group.dropped = figure(counters.dropped_total);
+    const u32 paused = A::load(slot.paused, std::memory_order_relaxed);
+    group.paused = paused != 0;
+    group.paused_by_dlq = (paused & layout::kGroupPausedByDlq) != 0;
+    if (!group.exclusive) group.settings = policy_settings(slot.policy);
     if (const Result<Mapping> mapping = files.map_group(index, Access::read_only, /*prefault=*/false)) {
       const GroupView view =
           view_group(mapping->data(), constants.words, static_cast<std::uint32_t>(constants.parks));
@@ -247,7 +261,16 @@ Json to_json(const QueueReport& report) {
                               {"consumers", group.consumers},
                               {"ready", group.ready},
                               {"in_flight", group.in_flight},
-                              {"parked", group.parked}});
+                              {"parked", group.parked},
+                              {"waiting", group.waiting},
+                              {"dead", group.dead},
+                              {"park_store_bytes", group.store_bytes},
+                              {"paused", group.paused},
+                              {"failed_total", group.failed},
+                              {"dead_lettered_total", group.dead_lettered},
+                              {"redriven_total", group.redriven},
+                              {"dropped_total", group.dropped}});
+    for (const auto& [key, value] : group.settings) json["groups"].back()["settings"][key] = value;
   }
   return json;
 }

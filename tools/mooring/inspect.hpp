@@ -18,7 +18,17 @@ struct GroupReport {
   std::uint64_t ready = 0;      // published and in nobody's hands
   std::uint64_t in_flight = 0;  // with a consumer
   std::uint64_t done = 0;       // acknowledged, still in the window
-  std::uint64_t parked = 0;     // left the window with a standing consumer
+  std::uint64_t parked = 0;     // left the window: with a standing consumer, or back from a wait
+  std::uint64_t waiting = 0;    // for their retry
+  std::uint64_t dead = 0;       // dead letters
+  std::uint64_t store_bytes = 0;
+  bool paused = false;
+  bool paused_by_dlq = false;
+  std::uint64_t failed = 0;       // deliveries that failed, ever
+  std::uint64_t dead_lettered = 0;
+  std::uint64_t redriven = 0;
+  std::uint64_t dropped = 0;
+  std::vector<std::pair<std::string, std::string>> settings;
   std::uint64_t consumers = 0;
 };
 

@@ -20,6 +20,8 @@ int main(int argc, char** argv) {
   mooring::cli::add_receive(app, context);
   mooring::cli::add_consumers(app, context);
   mooring::cli::add_rm(app, context);
+  mooring::cli::add_group_settings(app, context);
+  mooring::cli::add_dlq(app, context);
   mooring::cli::add_journal(app, context);
   mooring::cli::add_bench(app, context);
   mooring::cli::add_shutdown(app, context);

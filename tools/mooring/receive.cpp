@@ -11,6 +11,7 @@
 #include <iostream>
 
 #include "command.hpp"
+#include "delivery/policy.hpp"
 
 extern char** environ;
 
@@ -26,6 +27,10 @@ struct Receive {
   bool follow = false;
   bool ack = false;
   bool nack = false;
+  bool reject = false;
+  std::uint32_t code = 0;
+  std::string reason;
+  std::string delay;
   std::string exec;
   double timeout_seconds = 0;
 };
@@ -91,17 +96,24 @@ int run(const Receive& receive, const Context& context) {
   // Without a wish: what is there. --follow and --count wait for more.
   std::uint64_t timeout_ns = receive.follow || receive.count != 0 ? MOORING_FOREVER : 0;
   if (receive.timeout_seconds > 0) timeout_ns = static_cast<std::uint64_t>(receive.timeout_seconds * 1e9);
+  std::uint64_t delay_ns = MOORING_BY_POLICY;
+  if (!receive.delay.empty()) {
+    const Result<u64> parsed = parse_duration(receive.delay);
+    if (!parsed) throw Failure(static_cast<int>(parsed.error().code), parsed.error().text);
+    delay_ns = *parsed;
+  }
+  const bool gives_back = receive.nack || receive.reject;
   std::uint64_t received = 0;
   std::uint64_t acknowledged = 0;
   std::uint64_t waited_ns = 0;  // since the last message
   while (!interrupted()) {
-    if (receive.count != 0 && (receive.nack ? received : acknowledged) >= receive.count) break;
+    if (receive.count != 0 && (gives_back ? received : acknowledged) >= receive.count) break;
     mooring_message message{};
     // In slices: a signal that comes between the look above and the sleep would wake nobody.
     const std::uint64_t slice_ns = std::min(timeout_ns - waited_ns, kSliceNs);
     const int code = consumer.try_receive(&message, slice_ns);
     if (code == MOORING_INTERRUPTED) continue;
-    if (code == MOORING_EMPTY) {
+    if (code == MOORING_EMPTY || code == MOORING_PAUSED) {
       waited_ns += slice_ns;
       if (waited_ns >= timeout_ns) break;
       continue;
@@ -109,7 +121,7 @@ int run(const Receive& receive, const Context& context) {
     waited_ns = 0;
     if (code != MOORING_OK) throw Failure(code, Failure::detail_of(code));
     ++received;
-    bool ack = !receive.nack;
+    bool ack = !receive.nack && !receive.reject;
     if (!receive.exec.empty()) {
       ack = run_command(receive.exec, message);
     } else {
@@ -124,9 +136,12 @@ int run(const Receive& receive, const Context& context) {
     if (ack) {
       if (consumer.ack(message)) ++acknowledged;
     } else {
-      consumer.nack(message);
-      // One nack of each message a run: it comes again at once, and a loop over the same poison helps nobody.
-      if (receive.count == 0 && !receive.follow) break;
+      const char* text = receive.reason.empty() ? nullptr : receive.reason.c_str();
+      if (receive.reject) {
+        consumer.reject(message, receive.code, text);
+      } else {
+        consumer.nack(message, delay_ns, receive.code, text);
+      }
     }
   }
   if (received == 0 && !interrupted() && !receive.follow) return kExitNothing;
@@ -142,17 +157,24 @@ void add_receive(CLI::App& app, Context& context) {
                                   [receive, &context] { return run(*receive, context); });
   command->add_option("queue", receive->queue, "name")->required();
   command->add_option("--group", receive->group, "group to receive in")->capture_default_str();
-  command->add_option("--count", receive->count, "end after this many acknowledged (with --nack: received)")
+  command->add_option("--count", receive->count, "end after this many acknowledged (with --nack, --reject: received)")
       ->check(CLI::PositiveNumber);
   command->add_flag("--follow", receive->follow, "wait for more, until interrupted");
   CLI::Option* ack = command->add_flag("--ack", receive->ack, "acknowledge what was printed (the default)");
   CLI::Option* nack = command->add_flag("--nack", receive->nack, "give each back as failed")->excludes(ack);
+  CLI::Option* reject =
+      command->add_flag("--reject", receive->reject, "make each a dead letter")->excludes(ack)->excludes(nack);
+  command->add_option("--delay", receive->delay,
+                      "with --nack or --exec: this delay before it comes again, not the group's");
+  command->add_option("--code", receive->code, "a number for the history of what is given back");
+  command->add_option("--reason", receive->reason, "a text for the history of what is given back");
   command
       ->add_option("--exec", receive->exec,
                    "run this shell command for each message, on its standard input: exit "
                    "status 0 acknowledges, any other gives it back as failed")
       ->excludes(ack)
-      ->excludes(nack);
+      ->excludes(nack)
+      ->excludes(reject);
   command->add_option("--timeout", receive->timeout_seconds, "end after this many seconds without a message")
       ->check(CLI::PositiveNumber);
 }
