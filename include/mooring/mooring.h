@@ -85,7 +85,7 @@ extern "C" {
 /* Failures. Below -4095, so that they never meet a -errno. */
 #define MOORING_ERR_NO_SUCH_QUEUE (-5001) /* create it first (mooring_queue_create, mooring create) */
 #define MOORING_ERR_EXISTS (-5002) /* it is there with other options; the detail says which */
-#define MOORING_ERR_TOO_BIG (-5003) /* larger than max_message_bytes of the queue */
+#define MOORING_ERR_TOO_BIG (-5003) /* with its headers larger than max_message_bytes of the queue */
 #define MOORING_ERR_BAD_ARGUMENT (-5004) /* the detail says which */
 #define MOORING_ERR_PERMISSION (-5005) /* owner, mode or group of the instance or of the queue */
 #define MOORING_ERR_NO_SEAT (-5006) /* all taken, or the one seat; the detail says by whom */
@@ -161,7 +161,7 @@ typedef struct mooring_queue_options {
   uint32_t kind;
   uint32_t overflow;
   uint64_t capacity;          /* messages in the ring; rounded up to a power of two, 4096 to 2^24; 0: 65536 */
-  uint64_t max_message_bytes; /* 0: a quarter of the lane; at most 32 MiB */
+  uint64_t max_message_bytes; /* payload and headers together; 0: a quarter of the lane; at most 32 MiB */
   uint64_t lane_bytes;        /* payload memory of each producer; 0: 16 bytes x capacity, at least 4 messages */
   uint32_t producers_max;     /* 0: 64 (16 below 65536 messages); at most 1023 */
   uint32_t consumers_max;     /* over all groups; 0: 256 (15 below 65536 messages); at most 2047 */
@@ -326,6 +326,64 @@ typedef struct mooring_slice {
 MOORING_API int mooring_publish_batch(mooring_producer* producer, const mooring_slice* slices, size_t count,
                                       uint64_t timeout_ns, size_t* published);
 
+/* ---- Headers: what a message carries beside its payload. A message without any costs nothing for them. ----------- */
+
+#define MOORING_ON_EXPIRE_DEAD 1u /* an expired message becomes a dead letter, the default */
+#define MOORING_ON_EXPIRE_DROP 2u /* it is dropped, and counted */
+
+/* A header of the application: a name of 1 to 255 bytes and a value of any bytes. */
+typedef struct mooring_header {
+  const char* name;
+  size_t name_size; /* publishing: 0 takes the length of a NUL-terminated name */
+  const void* value;
+  size_t value_size;
+} mooring_header;
+
+/* What a message may be published with. A field of 0 or null is not there. Texts and ids are 1 to 255 bytes, carried as
+ * they are; a name may come several times among `headers`. All of it together takes at most 64 KiB (each header 8 bytes
+ * beside its own, rounded up to 8) and counts in max_message_bytes.
+ * In this version times, message_id, ordering_key and priority are carried and shown, not yet acted on. */
+typedef struct mooring_publish_options {
+  size_t size;
+  uint64_t deliver_at_ns;       /* not before this time of the wall clock (nanoseconds since 1970) */
+  uint64_t delay_ns;            /* or: not before so long from now; give one of the two */
+  uint64_t ttl_ns;              /* expires so long from now, by the wall clock; longer than the delay */
+  uint32_t on_expire;           /* MOORING_ON_EXPIRE_...; 0: dead */
+  uint32_t schema_version;      /* of the payload */
+  uint32_t priority;            /* at most 255 */
+  uint32_t reserved;            /* 0 */
+  mooring_slice message_id;     /* names the message to its publisher: any bytes */
+  mooring_slice correlation_id; /* names what it belongs to, or answers */
+  mooring_slice ordering_key;   /* messages of one key belong together in order */
+  const char* reply_to;         /* where an answer is wanted: the name of a queue, say. NUL-terminated, as below */
+  const char* content_type;     /* of the payload: a media type */
+  const char* type;             /* of the event or command: "order.created" */
+  const char* traceparent;      /* W3C Trace Context: 00-<32 hex>-<16 hex>-<2 hex>; other forms are refused */
+  const mooring_header* headers;
+  size_t headers_count;
+} mooring_publish_options;
+MOORING_API void mooring_publish_options_init(mooring_publish_options* options, size_t size);
+
+/* mooring_publish_with: mooring_publish, with headers.
+ *   options     copied; null, or nothing set: as mooring_publish.
+ * Returns   as mooring_publish. MOORING_ERR_BAD_ARGUMENT: the detail says which header, and why.
+ *           MOORING_ERR_TOO_BIG: payload and headers do not fit max_message_bytes, or the headers 64 KiB.
+ * Crash     the message is there with its headers, or not at all. */
+MOORING_API int mooring_publish_with(mooring_producer* producer, const void* data, size_t size,
+                                     const mooring_publish_options* options, uint64_t timeout_ns, uint64_t* seq);
+
+/* A message of a batch. */
+typedef struct mooring_outgoing {
+  const void* data;
+  size_t size;
+  const mooring_publish_options* options; /* null: no headers; several messages may have the same */
+} mooring_outgoing;
+
+/* mooring_publish_batch_with: mooring_publish_batch, each message with headers of its own. Headers of all are checked
+ * before the first is published. */
+MOORING_API int mooring_publish_batch_with(mooring_producer* producer, const mooring_outgoing* messages, size_t count,
+                                           uint64_t timeout_ns, size_t* published);
+
 /* mooring_wait_durable: wait until a message of a durable queue is on the disk.
  *   seq         as mooring_publish gave it; MOORING_EVERYTHING: all that this producer published.
  *   timeout_ns  0 only asks.
@@ -351,6 +409,11 @@ MOORING_API int mooring_durable_fd(mooring_producer* producer, int* fd);
  * Returns   as mooring_publish; MOORING_ERR_BAD_ARGUMENT for commit or abort without a reservation. */
 MOORING_API int mooring_reserve(mooring_producer* producer, size_t size, uint64_t timeout_ns, void** data);
 MOORING_API int mooring_commit(mooring_producer* producer, size_t size, uint64_t* seq);
+
+/* mooring_reserve_with: mooring_reserve, with headers; commit and abort as ever. Delay and ttl run from here, not from
+ * the commit. */
+MOORING_API int mooring_reserve_with(mooring_producer* producer, size_t size, const mooring_publish_options* options,
+                                     uint64_t timeout_ns, void** data);
 MOORING_API int mooring_abort(mooring_producer* producer);
 
 /* ---- Consumers --------------------------------------------------------------------------------------------------- */
@@ -374,6 +437,7 @@ typedef struct mooring_message {
   uint32_t attempt;  /* 1 on the first delivery; exact up to 4095 */
   uint32_t flags;    /* MOORING_REDELIVERED, MOORING_IN_PLACE */
   uint64_t token[2]; /* names this delivery; opaque */
+  uint64_t headers_size; /* bytes of headers, which lie before data; 0: none. Read them with the functions below */
 } mooring_message;
 
 MOORING_API void mooring_consumer_options_init(mooring_consumer_options* options, size_t size);
@@ -396,6 +460,7 @@ MOORING_API void mooring_consumer_close(mooring_consumer* consumer);
  *           MOORING_FULL         this consumer holds as many as it may: settle some.
  *           MOORING_INTERRUPTED  a signal came while waiting; nothing was taken.
  *           MOORING_ERR_CLOSED   the queue or the group was removed.
+ *           MOORING_ERR_VERSION  it has a header of a later release that may not be skipped; the message went back.
  *           MOORING_ERR_CORRUPT, MOORING_ERR_NO_MEMORY (the message went back), MOORING_ERR_FORKED
  * Crash     killed or ended at any point from here to the settlement: another consumer gets it, marked redelivered.
  * Threads   one at a time for each consumer. */
@@ -404,6 +469,46 @@ MOORING_API int mooring_receive(mooring_consumer* consumer, mooring_message* mes
 /* mooring_receive_batch: at least one message within the time, then what is ready at once, at most `count`. */
 MOORING_API int mooring_receive_batch(mooring_consumer* consumer, mooring_message* messages, size_t count,
                                       uint64_t timeout_ns, size_t* received);
+
+/* Reading headers. These functions allocate nothing and make no system call. What they give points into the message and
+ * is valid as long as its data; texts are not NUL-terminated. Where data are in place, a producer that scribbles over
+ * its own messages can change headers under their reader, as it can the payload: expect any bytes, not any address.
+ * Returns   MOORING_OK, MOORING_EMPTY (not there), MOORING_ERR_BAD_ARGUMENT (a null pointer),
+ *           MOORING_ERR_CORRUPT (they make no sense: somebody wrote over them; the payload is as it is)
+ * Threads   any, while the message is not settled. */
+
+typedef struct mooring_headers {
+  size_t size;
+  uint64_t deliver_at_ns; /* times of the wall clock; 0: not there */
+  uint64_t expires_at_ns;
+  uint32_t on_expire;     /* MOORING_ON_EXPIRE_...; 0 where the message does not expire */
+  uint32_t schema_version;
+  uint32_t priority;
+  uint32_t reserved;
+  mooring_slice message_id; /* data null and size 0: not there, as for all that follow */
+  mooring_slice correlation_id;
+  mooring_slice ordering_key;
+  mooring_slice reply_to;
+  mooring_slice content_type;
+  mooring_slice type;
+  mooring_slice traceparent;
+  size_t headers_count; /* of the application's headers */
+} mooring_headers;
+
+/* mooring_message_headers: all but the application's headers, in one look.
+ *   headers     out, all of it, also where the message has none (then all is 0 and the result is MOORING_OK).
+ *   size        sizeof *headers as the caller knows it. */
+MOORING_API int mooring_message_headers(const mooring_message* message, mooring_headers* headers, size_t size);
+
+/* mooring_message_header: the application's header of this name, the first where there are several.
+ *   name        NUL-terminated; compared byte by byte.
+ *   value       out; null data and size 0 with MOORING_EMPTY. */
+MOORING_API int mooring_message_header(const mooring_message* message, const char* name, mooring_slice* value);
+
+/* mooring_message_next_header: one of the application's headers after the other, in the order they were given.
+ *   cursor      in and out; 0 before the first.
+ *   header      out. MOORING_EMPTY: there are no more. */
+MOORING_API int mooring_message_next_header(const mooring_message* message, uint64_t* cursor, mooring_header* header);
 
 /* mooring_ack: the message is done in this group, for good.
  *   message     as it was received; its data are invalid from here on.

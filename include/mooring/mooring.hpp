@@ -72,6 +72,44 @@ class Owner {
 
 }  // namespace detail
 
+// Publish options with nothing set, to be filled in.
+inline mooring_publish_options publish_options() noexcept {
+  mooring_publish_options options;
+  mooring_publish_options_init(&options, sizeof options);
+  return options;
+}
+// For ids and keys. The text stays the caller's.
+inline mooring_slice as_slice(std::string_view text) noexcept { return {text.data(), text.size()}; }
+inline mooring_header as_header(std::string_view name, std::string_view value) noexcept {
+  return {name.data(), name.size(), value.data(), value.size()};
+}
+inline std::string_view as_text(const mooring_slice& slice) noexcept {
+  return {static_cast<const char*>(slice.data), slice.size};
+}
+
+// The headers of a received message; views are valid as long as its data.
+inline mooring_headers headers_of(const mooring_message& message) {
+  mooring_headers headers;
+  detail::checked(mooring_message_headers(&message, &headers, sizeof headers));
+  return headers;
+}
+// A header of the application, the first of its name; nothing where there is none.
+inline std::optional<std::string_view> header_of(const mooring_message& message, const std::string& name) {
+  mooring_slice value;
+  if (detail::checked(mooring_message_header(&message, name.c_str(), &value)) != MOORING_OK) return std::nullopt;
+  return as_text(value);
+}
+// Each header of the application in its order: visit(std::string_view name, std::string_view value).
+template <class Visit>
+void each_header(const mooring_message& message, Visit&& visit) {
+  std::uint64_t cursor = 0;
+  mooring_header found;
+  while (detail::checked(mooring_message_next_header(&message, &cursor, &found)) == MOORING_OK) {
+    visit(std::string_view(found.name, found.name_size),
+          std::string_view(static_cast<const char*>(found.value), found.value_size));
+  }
+}
+
 class Producer {
  public:
   explicit Producer(mooring_producer* handle) : handle_(handle) {}
@@ -85,16 +123,41 @@ class Producer {
   int try_publish(const void* data, std::size_t size, std::uint64_t timeout_ns, std::uint64_t* seq) noexcept {
     return mooring_publish(handle_.get(), data, size, timeout_ns, seq);
   }
+  // The same with headers.
+  std::optional<std::uint64_t> publish(std::string_view data, const mooring_publish_options& options,
+                                       std::uint64_t timeout_ns = MOORING_FOREVER) {
+    std::uint64_t seq = 0;
+    const int code = try_publish(data.data(), data.size(), options, timeout_ns, &seq);
+    if (detail::checked(code) != MOORING_OK) return std::nullopt;
+    return seq;
+  }
+  int try_publish(const void* data, std::size_t size, const mooring_publish_options& options, std::uint64_t timeout_ns,
+                  std::uint64_t* seq) noexcept {
+    return mooring_publish_with(handle_.get(), data, size, &options, timeout_ns, seq);
+  }
   // How many of them went out; fewer than all where there was no room in time.
   std::size_t publish_batch(std::span<const mooring_slice> slices, std::uint64_t timeout_ns = MOORING_FOREVER) {
     std::size_t published = 0;
     detail::checked(mooring_publish_batch(handle_.get(), slices.data(), slices.size(), timeout_ns, &published));
     return published;
   }
+  std::size_t publish_batch(std::span<const mooring_outgoing> messages, std::uint64_t timeout_ns = MOORING_FOREVER) {
+    std::size_t published = 0;
+    detail::checked(
+        mooring_publish_batch_with(handle_.get(), messages.data(), messages.size(), timeout_ns, &published));
+    return published;
+  }
   // Room in the lane itself, to be filled and committed; empty where there was none in time.
   std::span<std::byte> reserve(std::size_t size, std::uint64_t timeout_ns = MOORING_FOREVER) {
     void* data = nullptr;
     if (detail::checked(mooring_reserve(handle_.get(), size, timeout_ns, &data)) != MOORING_OK) return {};
+    return {static_cast<std::byte*>(data), size};
+  }
+  std::span<std::byte> reserve(std::size_t size, const mooring_publish_options& options,
+                               std::uint64_t timeout_ns = MOORING_FOREVER) {
+    void* data = nullptr;
+    const int code = mooring_reserve_with(handle_.get(), size, &options, timeout_ns, &data);
+    if (detail::checked(code) != MOORING_OK) return {};
     return {static_cast<std::byte*>(data), size};
   }
   std::uint64_t commit(std::size_t size) {

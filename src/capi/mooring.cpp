@@ -3,6 +3,7 @@
 #include <mooring/mooring.h>
 
 #include <cstring>
+#include <deque>
 #include <memory>
 #include <new>
 #include <span>
@@ -53,7 +54,10 @@ static_assert(sizeof(mooring_message) == sizeof(mooring::Message));
 static_assert(offsetof(mooring_message, seq) == offsetof(mooring::Message, seq));
 static_assert(offsetof(mooring_message, attempt) == offsetof(mooring::Message, attempt));
 static_assert(offsetof(mooring_message, token) == offsetof(mooring::Message, token));
+static_assert(offsetof(mooring_message, headers_size) == offsetof(mooring::Message, headers_bytes));
 static_assert(sizeof(mooring_slice) == sizeof(mooring::Slice));
+static_assert(MOORING_ON_EXPIRE_DEAD == static_cast<mooring::u64>(mooring::layout::OnExpire::kDead) &&
+              MOORING_ON_EXPIRE_DROP == static_cast<mooring::u64>(mooring::layout::OnExpire::kDrop));
 static_assert(MOORING_REDELIVERED == mooring::kMessageRedelivered && MOORING_IN_PLACE == mooring::kMessageInPlace);
 static_assert(MOORING_FOREVER == mooring::kForever);
 
@@ -115,6 +119,79 @@ mooring_producer_options producer_defaults() {
 }
 mooring_consumer_options consumer_defaults() {
   return {sizeof(mooring_consumer_options), MOORING_WAIT_ADAPTIVE, 0, 0};
+}
+
+mooring_publish_options publish_defaults() {
+  mooring_publish_options options{};
+  options.size = sizeof options;
+  return options;
+}
+
+// Publish options as C++ has them. The application's headers, of which there may be many, are kept here.
+class PublishOptions {
+ public:
+  // kOk, kBadArgument. What `given` points at must stay as long as this.
+  Code read(const mooring_publish_options* given) {
+    mooring_publish_options known = publish_defaults();
+    if (!read_options(given, &known)) return fail_with(Code::kBadArgument, kBadOptions);
+    if (known.reserved != 0) return fail_with(Code::kBadArgument, "publish options: reserved is not 0");
+    options_.deliver_at_ns = known.deliver_at_ns;
+    options_.delay_ns = known.delay_ns;
+    options_.ttl_ns = known.ttl_ns;
+    mooring::message::Headers& headers = options_.headers;
+    if (known.on_expire != 0) headers.on_expire = static_cast<mooring::layout::OnExpire>(known.on_expire);
+    headers.schema_version = known.schema_version;
+    headers.priority = known.priority;
+    if (!view(known.message_id, &headers.message_id) || !view(known.correlation_id, &headers.correlation_id) ||
+        !view(known.ordering_key, &headers.ordering_key)) {
+      return fail_with(Code::kBadArgument, "publish options: an id or key has a size but no bytes");
+    }
+    headers.reply_to = text(known.reply_to);
+    headers.content_type = text(known.content_type);
+    headers.type = text(known.type);
+    headers.traceparent = text(known.traceparent);
+    if (known.headers == nullptr && known.headers_count != 0) {
+      return fail_with(Code::kBadArgument, "publish options: headers_count is not 0, but headers is null");
+    }
+    if (known.headers_count > mooring::layout::kExtensionBytesMax) {
+      return fail_with(Code::kTooBig, "publish options: more headers than 64 KiB hold");
+    }
+    // Nothing is allocated up to a handful of them.
+    mooring::message::Header* to = few_;
+    if (known.headers_count > std::size(few_)) {
+      many_.reset(new mooring::message::Header[known.headers_count]);
+      to = many_.get();
+    }
+    for (std::size_t i = 0; i < known.headers_count; ++i) {
+      const mooring_header& header = known.headers[i];
+      const bool measure = header.name != nullptr && header.name_size == 0;
+      to[i] = {header.name, measure ? std::strlen(header.name) : header.name_size, header.value, header.value_size};
+    }
+    options_.application = {to, known.headers_count};
+    return Code::kOk;
+  }
+  const mooring::message::PublishOptions& options() const { return options_; }
+
+ private:
+  static bool view(const mooring_slice& slice, std::string_view* text) {
+    if (slice.data == nullptr && slice.size != 0) return false;
+    *text = {static_cast<const char*>(slice.data), slice.size};
+    return true;
+  }
+  static std::string_view text(const char* given) { return given == nullptr ? std::string_view() : given; }
+
+  mooring::message::PublishOptions options_;
+  mooring::message::Header few_[8];
+  std::unique_ptr<mooring::message::Header[]> many_;
+};
+
+mooring_slice slice_of(std::string_view text) { return {text.empty() ? nullptr : text.data(), text.size()}; }
+mooring_header header_of(const mooring::message::Header& header) {
+  return {header.name, header.name_bytes, header.value, header.value_bytes};
+}
+Code told(Code code) {
+  if (code != Code::kCorrupt) return code;
+  return fail_with(code, "the headers of this message make no sense: somebody wrote over them, or it is settled");
 }
 
 mooring::Message* cpp(mooring_message* message) { return reinterpret_cast<mooring::Message*>(message); }
@@ -383,6 +460,65 @@ int mooring_publish_batch(mooring_producer* producer, const mooring_slice* slice
   });
 }
 
+void mooring_publish_options_init(mooring_publish_options* options, size_t size) {
+  init_options(options, size, publish_defaults());
+}
+
+int mooring_publish_with(mooring_producer* producer, const void* data, size_t size,
+                         const mooring_publish_options* options, uint64_t timeout_ns, uint64_t* seq) {
+  if (seq != nullptr) *seq = 0;
+  if (producer == nullptr || (data == nullptr && size != 0)) return bad("publish_with: producer or data is null");
+  return guarded([&] {
+    PublishOptions known;
+    if (Code code = known.read(options); code != Code::kOk) return code;
+    return producer->producer->publish_with(data, size, known.options(), timeout_ns, seq);
+  });
+}
+
+int mooring_publish_batch_with(mooring_producer* producer, const mooring_outgoing* messages, size_t count,
+                               uint64_t timeout_ns, size_t* published) {
+  if (published != nullptr) *published = 0;
+  if (producer == nullptr || (messages == nullptr && count != 0)) {
+    return bad("publish_batch_with: producer or messages is null");
+  }
+  return guarded([&] {
+    std::deque<PublishOptions> options;  // stays where it is as it grows
+    const mooring_publish_options* before = nullptr;
+    std::unique_ptr<mooring::Outgoing[]> outgoing(new mooring::Outgoing[count]);
+    for (size_t i = 0; i < count; ++i) {
+      if (messages[i].data == nullptr && messages[i].size != 0) {
+        return fail_with(Code::kBadArgument, "publish_batch_with: a message has a size but no data");
+      }
+      outgoing[i] = {messages[i].data, messages[i].size, nullptr};
+      if (messages[i].options == nullptr) continue;
+      if (messages[i].options != before) {
+        before = messages[i].options;
+        if (Code code = options.emplace_back().read(before); code != Code::kOk) return code;
+      }
+      outgoing[i].options = &options.back().options();
+    }
+    size_t went_out = 0;
+    const Code code =
+        producer->producer->publish_batch_with(std::span(outgoing.get(), count), timeout_ns, &went_out);
+    if (published != nullptr) *published = went_out;
+    return code;
+  });
+}
+
+int mooring_reserve_with(mooring_producer* producer, size_t size, const mooring_publish_options* options,
+                         uint64_t timeout_ns, void** data) {
+  if (producer == nullptr || data == nullptr) return bad("reserve_with: producer or the out-parameter is null");
+  return guarded([&] {
+    *data = nullptr;
+    PublishOptions known;
+    if (Code code = known.read(options); code != Code::kOk) return code;
+    mooring::u8* room = nullptr;
+    const Code code = producer->producer->reserve_with(size, known.options(), timeout_ns, &room);
+    *data = room;
+    return code;
+  });
+}
+
 int mooring_wait_durable(mooring_producer* producer, uint64_t seq, uint64_t timeout_ns) {
   if (producer == nullptr) return bad("wait_durable: producer is null");
   return guarded([&] { return producer->producer->wait_durable(seq, timeout_ns); });
@@ -466,6 +602,60 @@ int mooring_receive_batch(mooring_consumer* consumer, mooring_message* messages,
   if (consumer == nullptr || messages == nullptr) return bad("receive_batch: consumer or messages is null");
   return guarded(
       [&] { return consumer->consumer->receive_batch(std::span(cpp(messages), count), timeout_ns, received); });
+}
+
+int mooring_message_headers(const mooring_message* message, mooring_headers* headers, size_t size) {
+  if (message == nullptr || headers == nullptr || size < sizeof(size_t)) {
+    return bad("message_headers: message or headers is null, or size is not that of the struct");
+  }
+  mooring_headers known{};
+  Code code = Code::kOk;
+  if (message->headers_size != 0) {
+    mooring::message::Headers found;
+    mooring::u64 count = 0;
+    code = told(mooring::message::read_headers(mooring::extension_of(cpp(message)), &found, &count));
+    if (code == Code::kOk) {
+      known.deliver_at_ns = found.deliver_at_ns;
+      known.expires_at_ns = found.expires_at_ns;
+      known.on_expire = found.expires_at_ns != 0 ? static_cast<uint32_t>(found.on_expire) : 0;
+      known.schema_version = found.schema_version;
+      known.priority = found.priority;
+      known.message_id = slice_of(found.message_id);
+      known.correlation_id = slice_of(found.correlation_id);
+      known.ordering_key = slice_of(found.ordering_key);
+      known.reply_to = slice_of(found.reply_to);
+      known.content_type = slice_of(found.content_type);
+      known.type = slice_of(found.type);
+      known.traceparent = slice_of(found.traceparent);
+      known.headers_count = count;
+    }
+  }
+  init_options(headers, size, known);
+  return static_cast<int>(code);
+}
+
+int mooring_message_header(const mooring_message* message, const char* name, mooring_slice* value) {
+  if (value != nullptr) *value = {nullptr, 0};
+  if (message == nullptr || name == nullptr || value == nullptr) return bad("message_header: an argument is null");
+  if (message->headers_size == 0) return MOORING_EMPTY;
+  mooring::message::Header header;
+  const Code code = told(mooring::message::find_header(mooring::extension_of(cpp(message)), name, &header));
+  if (code == Code::kOk) *value = {header.value, header.value_bytes};
+  return static_cast<int>(code);
+}
+
+int mooring_message_next_header(const mooring_message* message, uint64_t* cursor, mooring_header* header) {
+  if (header != nullptr) *header = {nullptr, 0, nullptr, 0};
+  if (message == nullptr || cursor == nullptr || header == nullptr) {
+    return bad("message_next_header: an argument is null");
+  }
+  if (message->headers_size == 0) return MOORING_EMPTY;
+  mooring::message::Header found;
+  mooring::u64 at = *cursor;
+  const Code code = told(mooring::message::next_header(mooring::extension_of(cpp(message)), &at, &found));
+  *cursor = at;
+  if (code == Code::kOk) *header = header_of(found);
+  return static_cast<int>(code);
 }
 
 int mooring_ack(mooring_consumer* consumer, const mooring_message* message) {

@@ -151,7 +151,10 @@ inline constexpr u64 kFrameHeaderBytes = 8;
 inline constexpr u64 kFrameLenMax = (u64{1} << kFrameLenBits) - 1;
 inline constexpr u32 kFramePublished = 1;
 inline constexpr u32 kFramePadding = 2;    // to the end of the lane; carries no seq of its own
-inline constexpr u32 kFrameExtension = 4;  // TLVs before the payload (core.md A8); not written by layout version 1
+inline constexpr u32 kFrameExtension = 4;  // headers before the payload (layout/extension.hpp)
+inline constexpr u32 kFrameTimed = 8;      // with kFrameExtension: a deliver_at or an expires_at is among them
+// What a frame says of its bytes, wherever they go: journal and park store keep it, recovery writes it back.
+inline constexpr u32 kFrameKept = kFrameExtension | kFrameTimed;
 
 constexpr u64 make_frame_header(u64 len, u32 flags, u64 seq) {
   return (u64{static_cast<u32>(seq)} << 32) | (u64{flags} << kFrameLenBits) | len;

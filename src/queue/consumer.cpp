@@ -133,6 +133,32 @@ Code Consumer::corrupt(std::string_view what) const {
   return options_.max_in_flight != 0 ? std::min(options_.max_in_flight, dealt) : dealt;
 }
 
+// The place of the payload is all that is looked at: headers that make no sense are told to who asks for them.
+[[gnu::noinline]] Code Consumer::step_over_headers(Message* message) const {
+  u64 bytes = 0;
+  switch (message::extension_of({static_cast<const u8*>(message->data), message->size}, &bytes)) {
+    case Code::kOk: break;
+    case Code::kVersion:
+      return fail_with(Code::kVersion,
+                       fmt::format("queue {}: message {} has a header that this release does not know and may not "
+                                   "skip; the message went back: let a newer program receive it",
+                                   queue_->name(), message->seq));
+    default: return corrupt(fmt::format("message {} has headers without an end", message->seq));
+  }
+  message->data = static_cast<const u8*>(message->data) + bytes;
+  message->size -= bytes;
+  message->headers_bytes = bytes;
+  return Code::kOk;
+}
+
+[[gnu::always_inline]] inline u64 Consumer::copy_lead(u32 frame_flags, const u8* frame, u64 len) {
+  if (__builtin_expect((frame_flags & layout::kFrameExtension) == 0, true)) return 0;
+  u64 bytes = 0;
+  // A guess: the frame is read again from the copy.
+  if (message::extension_of({frame, len}, &bytes) != Code::kOk) return 0;
+  return align_up(bytes, 64) - bytes;
+}
+
 [[gnu::noinline, gnu::cold]] Code Consumer::copy_parked(Competing& group, const Lease& lease, u32 park_index,
                                                         Message* message) {
   const layout::ParkEntry& entry = group.group().parks[park_index];
@@ -152,18 +178,25 @@ Code Consumer::corrupt(std::string_view what) const {
         return group.still_mine(lease) ? corrupt("a parked message is not where its entry says") : Code::kStale;
       }
       u32 slot = CopySlots::kNone;
-      u8* to = copies_.take(len, &slot);
+      const u32 flags = A::load(record->frame_flags, std::memory_order_relaxed);
+      const u8* from = reinterpret_cast<const u8*>(record) + payload;
+      const u64 lead = copy_lead(flags, from, len);
+      u8* to = copies_.take(lead + len, &slot);
       if (to == nullptr) return fail_with(Code::kNoMemory, fmt::format("no memory to copy out {} bytes", len));
-      A::copy_out(to, reinterpret_cast<const u8*>(record) + payload, len);
-      message->data = to;
+      A::copy_out(to + lead, from, len);
+      message->data = to + lead;
       message->size = len;
+      message->headers_bytes = 0;
       message->token[1] = make_token(lease.park_index, slot);
       // The record is used again only after the entry was freed, and we still hold it: then the copy is good.
       if (!group.still_mine(lease)) {
         copies_.put(slot);
         return Code::kStale;
       }
-      return Code::kOk;
+      if ((flags & layout::kFrameExtension) == 0) return Code::kOk;
+      const Code code = step_over_headers(message);
+      if (code != Code::kOk) copies_.put(slot);
+      return code;
     }
     // The park file grew since we mapped it.
     Result<Mapping> mapping = queue_->files().map_park(Access::read_only);
@@ -183,16 +216,21 @@ Code Consumer::corrupt(std::string_view what) const {
     const RingOutcome found = frame_of_cell<A>(*lane, lease.cell, lease.seq, &frame);
     if (found == RingOutcome::kOk) {
       u32 slot = CopySlots::kNone;
-      u8* to = copies_.take(frame.len, &slot);
+      const u64 lead = copy_lead(frame.flags, frame.payload, frame.len);
+      u8* to = copies_.take(lead + frame.len, &slot);
       if (to == nullptr) return fail_with(Code::kNoMemory, fmt::format("no memory to copy out {} bytes", frame.len));
-      A::copy_out(to, frame.payload, frame.len);
+      A::copy_out(to + lead, frame.payload, frame.len);
       if (still_there<A>(*lane, lease.seq)) {
-        message->data = to;
+        message->data = to + lead;
         message->size = frame.len;
+        message->headers_bytes = 0;
         message->token[1] = make_token(lease.park_index, slot);
         // The next message most likely follows in the same lane.
         A::prefetch_read(lane->bytes + (frame.end & (lane->size_bytes - 1)));
-        return Code::kOk;
+        if (__builtin_expect((frame.flags & layout::kFrameExtension) == 0, true)) return Code::kOk;
+        const Code code = step_over_headers(message);
+        if (code != Code::kOk) copies_.put(slot);
+        return code;
       }
       copies_.put(slot);
     } else if (still_there<A>(*lane, lease.seq)) {
@@ -234,7 +272,7 @@ Code Consumer::corrupt(std::string_view what) const {
   message->token[0] = lease.word;
   const Code code = copy_out(group, lease, message);
   if (code != Code::kOk) {
-    if (code == Code::kNoMemory) (void)group.release(lease);
+    if (code == Code::kNoMemory || code == Code::kVersion) (void)group.release(lease);
     return code;
   }
   ++in_flight_;
@@ -265,11 +303,18 @@ template <class Exclusive>
   }
   message->data = frame.payload;
   message->size = frame.len;
+  message->headers_bytes = 0;
   message->seq = frame.seq;
   message->attempt = attempt;
   message->flags = kMessageInPlace | (attempt > 1 ? kMessageRedelivered : 0);
   message->token[0] = 0;
   message->token[1] = make_token(Lease::kNotParked, CopySlots::kNone);
+  if (__builtin_expect((frame.flags & layout::kFrameExtension) != 0, false)) {
+    if (Code code = step_over_headers(message); code != Code::kOk) {
+      if (code == Code::kVersion) (void)group.give_back(frame.seq);
+      return code;
+    }
+  }
   count(seat_->messages_delivered, 1);
   count(seat_->bytes_delivered, message->size);
   if (attempt > 1) count(seat_->messages_redelivered, 1);

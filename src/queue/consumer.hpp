@@ -10,6 +10,7 @@
 
 #include "group/competing.hpp"
 #include "group/exclusive.hpp"
+#include "message/decoder.hpp"
 #include "queue/copy_slots.hpp"
 #include "queue/instance.hpp"
 #include "queue/queue.hpp"
@@ -26,7 +27,14 @@ struct Message {
   u32 attempt = 0;
   u32 flags = 0;
   u64 token[2] = {0, 0};  // competing: word as leased; park index << 32 | copy slot
+  u64 headers_bytes = 0;  // of the extension, which ends where `data` begins; 0: no headers
 };
+
+// The headers of a received message, for message/decoder.hpp. Data null: there are none.
+inline message::Extension extension_of(const Message& message) {
+  if (message.headers_bytes == 0 || message.data == nullptr) return {};
+  return {static_cast<const u8*>(message.data) - message.headers_bytes, message.headers_bytes};
+}
 inline constexpr u32 kMessageRedelivered = 1;
 inline constexpr u32 kMessageInPlace = 2;
 
@@ -88,6 +96,10 @@ class Consumer {
   // The bytes of a leased message into a copy slot. kStale: it was taken from us meanwhile.
   Code copy_out(Competing& group, const Lease& lease, Message* message);
   Code copy_parked(Competing& group, const Lease& lease, u32 park_index, Message* message);
+  // A frame with headers was put into the message as it is: moves `data` over them. kCorrupt, kVersion.
+  Code step_over_headers(Message* message) const;
+  // What lies before a copied frame in its buffer, so that the payload behind the headers is aligned to 64.
+  static u64 copy_lead(u32 frame_flags, const u8* frame, u64 len);
   Code wait_for_message(u64 timeout_ns, Message* message);
   template <class Group>
   Code spin_for_message(Group& group, Spin& spin, Message* message);

@@ -100,6 +100,19 @@ Producer::~Producer() {
   return Code::kOk;
 }
 
+Code Producer::plan_for(std::size_t size, const message::PublishOptions& options, message::Plan* plan) const {
+  Result<message::Plan> planned = message::plan(options);
+  if (!planned) return fail_with(planned.error());
+  if (planned->bytes != 0 && (size > max_message_bytes_ || planned->bytes > max_message_bytes_ - size)) {
+    return fail_with(Code::kTooBig,
+                     fmt::format("a message of {} bytes with {} bytes of headers is too big for queue {}: "
+                                 "max_message_bytes is {}, for both together",
+                                 size, planned->bytes, queue_->name(), max_message_bytes_));
+  }
+  *plan = *planned;
+  return check_size(size);
+}
+
 u64 Producer::mark() {
   for (int tries = 0; tries < 3; ++tries) {
     const u64 found = release_mark<A>(bases_, *group_epoch_word_, group_epoch_);
@@ -287,17 +300,35 @@ Code Producer::publish(const void* data, std::size_t size, u64 timeout_ns, u64* 
   u8* room = room_for(size, timeout_ns, &code);
   if (room == nullptr) return code;
   if (size != 0) A::copy_in(room, data, size);  // an empty message may come with a null pointer
-  reserved_ = true;
-  reserved_bytes_ = size;
-  return commit_reserved(size, timeout_ns, seq);
+  return commit_reserved(size, FrameHead{}, timeout_ns, seq);
 }
 
-[[gnu::always_inline]] inline Code Producer::commit_reserved(std::size_t size, u64 timeout_ns, u64* seq) {
+Code Producer::publish_with(const void* data, std::size_t size, const message::PublishOptions& options, u64 timeout_ns,
+                            u64* seq) {
+  if (Code code = check_usable(); code != Code::kOk) return code;
+  if (seq != nullptr) *seq = 0;
+  message::Plan plan;
+  if (Code code = plan_for(size, options, &plan); code != Code::kOk) return code;
+  if (plan.bytes == 0) return publish(data, size, timeout_ns, seq);
+  if (durable_) {
+    if (Code code = check_journal(); code != Code::kOk) return code;
+  }
+  reserved_ = false;
+  Code code = Code::kOk;
+  u8* room = room_for(plan.bytes + size, timeout_ns, &code);
+  if (room == nullptr) return code;
+  message::encode(plan, room);
+  if (size != 0) A::copy_in(room + plan.bytes, data, size);
+  return commit_reserved(size, FrameHead{plan.bytes, plan.flags}, timeout_ns, seq);
+}
+
+[[gnu::always_inline]] inline Code Producer::commit_reserved(std::size_t size, FrameHead head, u64 timeout_ns,
+                                                             u64* seq) {
   reserved_ = false;
   if (spsc_) {
-    spsc_writer_.append(size);
+    spsc_writer_.append(head.bytes + size, head.flags);
   } else {
-    order_writer_->append(size);
+    order_writer_->append(head.bytes + size, head.flags);
   }
   u64 last_seq = 0;
   u64 published = 1;
@@ -313,11 +344,46 @@ Code Producer::publish(const void* data, std::size_t size, u64 timeout_ns, u64* 
   return Code::kOk;
 }
 
+// What publish_all() publishes. head(): what goes before the payload of message i; kTooBig, kBadArgument.
+struct Producer::PlainBatch {
+  const Producer& producer;
+  std::span<const Slice> messages;
+
+  using Head = FrameHead;
+  Code head(std::size_t i, Head* /*head*/) const { return producer.check_size(messages[i].size); }
+  static void write(const Head& /*head*/, u8* /*room*/) {}
+};
+struct Producer::HeadedBatch {
+  const Producer& producer;
+  std::span<const Outgoing> messages;
+
+  using Head = message::Plan;
+  Code head(std::size_t i, Head* head) const {
+    if (messages[i].options != nullptr) return producer.plan_for(messages[i].size, *messages[i].options, head);
+    *head = {};
+    return producer.check_size(messages[i].size);
+  }
+  static void write(const Head& head, u8* room) {
+    if (head.bytes != 0) message::encode(head, room);
+  }
+};
+
 Code Producer::publish_batch(std::span<const Slice> slices, u64 timeout_ns, std::size_t* published) {
+  return publish_all(PlainBatch{*this, slices}, timeout_ns, published);
+}
+
+Code Producer::publish_batch_with(std::span<const Outgoing> messages, u64 timeout_ns, std::size_t* published) {
+  return publish_all(HeadedBatch{*this, messages}, timeout_ns, published);
+}
+
+template <class Batch>
+Code Producer::publish_all(const Batch& batch, u64 timeout_ns, std::size_t* published) {
   *published = 0;
   if (Code code = check_usable(); code != Code::kOk) return code;
-  for (const Slice& slice : slices) {
-    if (Code code = check_size(slice.size); code != Code::kOk) return code;
+  const std::size_t messages_count = batch.messages.size();
+  typename Batch::Head head;
+  for (std::size_t i = 0; i < messages_count; ++i) {
+    if (Code code = batch.head(i, &head); code != Code::kOk) return code;
   }
   if (durable_) {
     if (Code code = check_journal(); code != Code::kOk) return code;
@@ -340,26 +406,32 @@ Code Producer::publish_batch(std::span<const Slice> slices, u64 timeout_ns, std:
     u64 went_out = appended;
     const Code code = flush(left_ns(), &last_seq, &went_out);
     if (went_out != 0) newest_seq = last_seq;
-    for (u64 i = *published; i < *published + went_out; ++i) bytes += slices[i].size;
+    for (u64 i = *published; i < *published + went_out; ++i) bytes += batch.messages[i].size;
     *published += went_out;
     appended = 0;
     return code;
   };
   Code code = Code::kOk;
-  for (const Slice& slice : slices) {
+  for (std::size_t i = 0; i < messages_count; ++i) {
+    // Once more, and what goes by it goes by this one: the times are those of the message, not of the batch.
+    code = batch.head(i, &head);
+    if (code != Code::kOk) break;
+    const auto& message = batch.messages[i];
+    const u64 frame_len = head.bytes + message.size;
     RingOutcome why = RingOutcome::kOk;
-    u8* room = try_room(slice.size, &why);
+    u8* room = try_room(frame_len, &why);
     if (__builtin_expect(room == nullptr, false)) {
       code = send();
       if (code != Code::kOk) break;
-      room = room_for(slice.size, left_ns(), &code);
+      room = room_for(frame_len, left_ns(), &code);
       if (room == nullptr) break;
     }
-    if (slice.size != 0) A::copy_in(room, slice.data, slice.size);
+    Batch::write(head, room);
+    if (message.size != 0) A::copy_in(room + head.bytes, message.data, message.size);
     if (spsc_) {
-      spsc_writer_.append(slice.size);
+      spsc_writer_.append(frame_len, head.flags);
     } else {
-      order_writer_->append(slice.size);
+      order_writer_->append(frame_len, head.flags);
     }
     ++appended;
   }
@@ -376,19 +448,38 @@ Code Producer::publish_batch(std::span<const Slice> slices, u64 timeout_ns, std:
   return code;
 }
 
-Code Producer::reserve(std::size_t size, u64 timeout_ns, u8** data) {
-  reserved_ = false;
-  if (Code code = check_usable(); code != Code::kOk) return code;
-  if (Code code = check_size(size); code != Code::kOk) return code;
+Code Producer::reserve_room(std::size_t size, FrameHead head, u64 timeout_ns, u8** room) {
   if (durable_) {
     if (Code code = check_journal(); code != Code::kOk) return code;
   }
   Code code = Code::kOk;
-  u8* room = room_for(size, timeout_ns, &code);
-  if (room == nullptr) return code;
+  *room = room_for(head.bytes + size, timeout_ns, &code);
+  if (*room == nullptr) return code;
   reserved_ = true;
   reserved_bytes_ = size;
-  *data = room;
+  reserved_head_ = head;
+  return Code::kOk;
+}
+
+Code Producer::reserve(std::size_t size, u64 timeout_ns, u8** data) {
+  reserved_ = false;
+  if (Code code = check_usable(); code != Code::kOk) return code;
+  if (Code code = check_size(size); code != Code::kOk) return code;
+  return reserve_room(size, FrameHead{}, timeout_ns, data);
+}
+
+Code Producer::reserve_with(std::size_t size, const message::PublishOptions& options, u64 timeout_ns, u8** data) {
+  reserved_ = false;
+  *data = nullptr;
+  if (Code code = check_usable(); code != Code::kOk) return code;
+  message::Plan plan;
+  if (Code code = plan_for(size, options, &plan); code != Code::kOk) return code;
+  u8* room = nullptr;
+  if (Code code = reserve_room(size, FrameHead{plan.bytes, plan.flags}, timeout_ns, &room); code != Code::kOk) {
+    return code;
+  }
+  if (plan.bytes != 0) message::encode(plan, room);
+  *data = room + plan.bytes;
   return Code::kOk;
 }
 
@@ -400,7 +491,7 @@ Code Producer::commit(std::size_t size, u64* seq) {
                      fmt::format("commit of {} bytes, but {} were reserved", size, reserved_bytes_));
   }
   // Cells that are all taken are rare (the lane is full long before); the wait is the reserve's kind of wait.
-  return commit_reserved(size, kForever, seq);
+  return commit_reserved(size, reserved_head_, kForever, seq);
 }
 
 // --- Durable queues -------------------------------------------------------------------------------------------------

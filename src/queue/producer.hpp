@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "group/release_mark.hpp"
+#include "message/encoder.hpp"
 #include "queue/instance.hpp"
 #include "queue/queue.hpp"
 #include "queue/sleeper.hpp"
@@ -21,6 +22,12 @@ namespace mooring {
 struct Slice {
   const void* data;
   std::size_t size;
+};
+// A message of a batch with its headers; null: it has none.
+struct Outgoing {
+  const void* data;
+  std::size_t size;
+  const message::PublishOptions* options;
 };
 
 class Producer {
@@ -40,6 +47,11 @@ class Producer {
   Code publish_batch(std::span<const Slice> slices, u64 timeout_ns, std::size_t* published);
   // One reservation at a time; reserving again forgets the one before.
   Code reserve(std::size_t size, u64 timeout_ns, u8** data);
+  // The same with headers, which count in max_message_bytes. Delay and ttl run from the call; of a reservation too.
+  Code publish_with(const void* data, std::size_t size, const message::PublishOptions& options, u64 timeout_ns,
+                    u64* seq);
+  Code publish_batch_with(std::span<const Outgoing> messages, u64 timeout_ns, std::size_t* published);
+  Code reserve_with(std::size_t size, const message::PublishOptions& options, u64 timeout_ns, u8** data);
   Code commit(std::size_t size, u64* seq);
   Code abort();
 
@@ -71,7 +83,19 @@ class Producer {
   u8* try_room(std::size_t size, RingOutcome* why);
   // Publishes what is appended; waits for cells (MPMC). What cannot go out in time is forgotten; `published` counts.
   Code flush(u64 timeout_ns, u64* last_seq, u64* published);
-  Code commit_reserved(std::size_t size, u64 timeout_ns, u64* seq);
+  // What stands before the payload in the room of a message.
+  struct FrameHead {
+    u64 bytes = 0;  // of the extension
+    u32 flags = 0;  // of layout::kFrameKept
+  };
+  Code commit_reserved(std::size_t size, FrameHead head, u64 timeout_ns, u64* seq);
+  Code reserve_room(std::size_t size, FrameHead head, u64 timeout_ns, u8** room);
+  // Headers checked and measured; kTooBig where they do not fit the queue with the payload.
+  Code plan_for(std::size_t size, const message::PublishOptions& options, message::Plan* plan) const;
+  struct PlainBatch;
+  struct HeadedBatch;
+  template <class Batch>
+  Code publish_all(const Batch& batch, u64 timeout_ns, std::size_t* published);
   // On a durable queue nothing is taken that the journal will not write. kOk, kDiskFull, kIo.
   Code check_journal() const;
   u64 mark();
@@ -106,7 +130,8 @@ class Producer {
 
   u64 last_seq_ = 0;  // of our last message; kept on durable queues
   std::unique_ptr<WakeDescriptor> durable_descriptor_;
-  std::size_t reserved_bytes_ = 0;
+  std::size_t reserved_bytes_ = 0;  // of payload
+  FrameHead reserved_head_;
   bool reserved_ = false;
 };
 

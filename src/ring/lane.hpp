@@ -3,7 +3,8 @@
 //
 // A message is a frame: an 8-byte header and the payload, 8-byte aligned, never split by the end of the lane (a padding
 // frame fills the end). The commit of an SPSC frame is its own header, in the line of the payload: one line moves
-// between the cores for a small message, where a tail index would cost a second (core.md A1).
+// between the cores for a small message, where a tail index would cost a second (core.md A1). The headers of a message
+// are a part of its frame, in front of the payload: bytes like others to the ring (layout/extension.hpp).
 //
 // WHO WRITES WHAT
 //   frames       writer   only in [position, released + size): free, or never used
@@ -138,14 +139,15 @@ class SpscWriter {
     return lane_.at(cursor_ + padding) + layout::kFrameHeaderBytes;
   }
 
-  // Closes the reserved frame, with `len` at most what was reserved: part of the batch, not yet visible.
-  u64 append(u64 len) {
+  // Closes the reserved frame, with `len` at most what was reserved: part of the batch, not yet visible. `flags`: of
+  // layout::kFrameKept.
+  u64 append(u64 len, u32 flags = 0) {
     if (reserved_padding_ != 0) {
       put_header(cursor_, layout::make_frame_header(reserved_padding_ - layout::kFrameHeaderBytes,
                                                     layout::kFramePublished | layout::kFramePadding, next_seq_));
       cursor_ += reserved_padding_;
     }
-    put_header(cursor_, layout::make_frame_header(len, layout::kFramePublished, next_seq_));
+    put_header(cursor_, layout::make_frame_header(len, layout::kFramePublished | flags, next_seq_));
     cursor_ += layout::frame_bytes(len);
     return next_seq_++;
   }
@@ -241,7 +243,8 @@ class SpscWriter {
   u64 message_bytes_max_ = 0;
 };
 
-// One frame as a reader sees it. `payload` points into the lane.
+// One frame as a reader sees it. `payload` points into the lane; with kFrameExtension in `flags` headers come first
+// (message/decoder.hpp).
 struct FrameView {
   const u8* payload = nullptr;
   u64 len = 0;

@@ -198,9 +198,10 @@ class OrderWriter {
     return lane_.at(start) + layout::kFrameHeaderBytes;
   }
 
-  void append(u64 len) {
+  // `flags`: of layout::kFrameKept.
+  void append(u64 len, u32 flags = 0) {
     // Relaxed: ordered by ORDERED.
-    A::store(lane_.word_at(reserved_at_), layout::make_frame_header(len, layout::kFramePublished, 0),
+    A::store(lane_.word_at(reserved_at_), layout::make_frame_header(len, layout::kFramePublished | flags, 0),
              std::memory_order_relaxed);
     cursor_ = reserved_at_ + layout::frame_bytes(len);
     pending_[pending_count_++] = {reserved_at_, cursor_};

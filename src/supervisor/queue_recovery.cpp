@@ -146,19 +146,20 @@ class Rebuilding {
     if (message.seq < first_seq_) return park(message);
     if ((message.record_flags & journal::kMessageCopy) != 0 || message.seq < expected_seq_) return {};
     if (Status filled = fill_gap(message.seq); !filled) return filled;
-    return publish(message.bytes);
+    return publish(message.bytes, message.frame_flags & layout::kFrameKept);
   }
 
   // Lost (and said so when the log was salvaged), or settled by all and not kept: nothing, and nobody gets it.
   Status fill_gap(u64 to) {
     while (expected_seq_ < to) {
       gaps_.push_back(expected_seq_);
-      if (Status filled = publish({}); !filled) return filled;
+      if (Status filled = publish({}, 0); !filled) return filled;
     }
     return {};
   }
 
-  Status publish(std::span<const u8> bytes) {
+  // `frame_flags`: of layout::kFrameKept; without them a message would come back with its headers in its payload.
+  Status publish(std::span<const u8> bytes, u32 frame_flags) {
     const auto mark = [this] { return first_seq_; };
     for (;;) {
       if (!writer_open_) {
@@ -182,11 +183,11 @@ class Rebuilding {
       }
       A::copy_in(room, bytes.data(), bytes.size());
       if (shared_->is_spsc()) {
-        spsc_.append(bytes.size());
+        spsc_.append(bytes.size(), frame_flags);
         spsc_.publish();
         lane_positions_.push_back(spsc_.position());
       } else {
-        order_->append(bytes.size());
+        order_->append(bytes.size(), frame_flags);
         u64 seq = 0;
         u64 published = 0;
         if (order_->publish(mark, &seq, &published) != RingOutcome::kOk || seq != expected_seq_) {

@@ -1,4 +1,6 @@
 // The command line as a user or a script drives it: each verb with --json, exit codes, texts, Ctrl-C, pipes.
+#include <time.h>
+
 #include <nlohmann/json.hpp>
 #include <optional>
 
@@ -9,6 +11,12 @@ namespace {
 
 using test::Service;
 using Json = nlohmann::json;
+
+std::uint64_t wall_ns() {
+  timespec now{};
+  ::clock_gettime(CLOCK_REALTIME, &now);
+  return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<std::uint64_t>(now.tv_nsec);
+}
 
 struct Ran {
   int exit_code = -1;
@@ -125,6 +133,97 @@ TEST_F(Cli, ExecAcknowledgesOrGivesBack) {
   run("mooring publish q once-more");
   one("mooring receive q --nack --json");
   EXPECT_EQ(one("mooring receive q --count 1 --json")["attempt"], 2);
+}
+
+TEST_F(Cli, HeadersGoInAndComeOut) {
+  service_.start();
+  run("mooring create q --capacity 4096");
+  const std::string publish =
+      "mooring publish q hello --message-id m1 --correlation-id c1 --reply-to answers --content-type text/plain "
+      "--type order.created --schema-version 2 --key customer-7 --priority 9 --ttl 3600 --on-expire drop --delay 0.5 "
+      "--traceparent 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01 --header tenant=blue --header note=a=b "
+      "--header x-tenant= ";
+  const std::uint64_t before_ns = wall_ns();
+  EXPECT_EQ(run(publish).exit_code, 0);
+  const std::uint64_t after_ns = wall_ns();
+  const Json message = one("mooring receive q --json");
+  EXPECT_EQ(message["data"], "hello");
+  EXPECT_EQ(message["size"], 5);
+  const Json& headers = message["headers"];
+  EXPECT_EQ(headers["message_id"], "m1");
+  EXPECT_EQ(headers["correlation_id"], "c1");
+  EXPECT_EQ(headers["reply_to"], "answers");
+  EXPECT_EQ(headers["content_type"], "text/plain");
+  EXPECT_EQ(headers["type"], "order.created");
+  EXPECT_EQ(headers["schema_version"], 2);
+  EXPECT_EQ(headers["ordering_key"], "customer-7");
+  EXPECT_EQ(headers["priority"], 9);
+  EXPECT_EQ(headers["on_expire"], "drop");
+  EXPECT_EQ(headers["traceparent"], "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+  const std::uint64_t deliver_at_ns = headers["deliver_at_ns"];
+  EXPECT_GE(deliver_at_ns, before_ns + 500'000'000);
+  EXPECT_LE(deliver_at_ns, after_ns + 500'000'000);
+  EXPECT_EQ(headers["expires_at_ns"].get<std::uint64_t>() - deliver_at_ns, 3'599'500'000'000U);
+  EXPECT_EQ(headers["application"], Json::parse(R"([{"name":"tenant","value":"blue"},{"name":"note","value":"a=b"},
+                                                    {"name":"x-tenant","value":""}])"));
+  EXPECT_EQ(run("mooring publish q plain; mooring receive q --json | grep -c headers").out, "1 published\n0\n");
+}
+
+TEST_F(Cli, HeadersAsTextAndInTheEnvironment) {
+  service_.start();
+  run("mooring create q --capacity 4096");
+  const std::string publish =
+      "mooring publish q hello --correlation-id \"$(printf 'c\\033[1')\" --header x-tenant=blue";
+  run(publish);
+  EXPECT_EQ(run("mooring receive q --headers | tail -n +2").out,
+            "attempt: 1\ncorrelation-id: c\\x1b[1\nheader x-tenant: blue\n\nhello\n");
+  run(publish + " --priority 3 --header x_tenant=red");
+  EXPECT_EQ(run("mooring receive q --count 1 --exec 'env | grep ^MOORING_ | grep -v -e INSTANCE -e _SHM_ -e MOORINGD "
+                "-e AUTOSTART -e MOORING_SEQ | sort'")
+                .out,
+            "MOORING_ATTEMPT=1\nMOORING_CORRELATION_ID=c\033[1\nMOORING_HEADER_X_TENANT=blue\n"
+            "MOORING_PRIORITY=3\n");
+  // What a command was started with says nothing of the messages that it receives itself.
+  run("mooring publish q plain");
+  EXPECT_EQ(run("export MOORING_CORRELATION_ID=other MOORING_HEADER_A=b MOORING_SEQ=9; mooring receive q --count 1 "
+                "--exec 'echo $MOORING_CORRELATION_ID$MOORING_HEADER_A$MOORING_SEQ | grep -c -e other -e b -e ^9; "
+                "true'")
+                .out,
+            "0\n");
+}
+
+TEST_F(Cli, HeadersThatAreWrongAreRefused) {
+  service_.start();
+  run("mooring create q --capacity 4096");
+  EXPECT_EQ(run("mooring publish q x --header novalue 2>/dev/null").exit_code, 2);
+  EXPECT_EQ(run("mooring publish q x --header =value 2>/dev/null").exit_code, 2);
+  EXPECT_EQ(run("mooring publish q --message-id one < /dev/null 2>/dev/null").exit_code, 2);
+  EXPECT_EQ(run("mooring publish q x --ttl 0 2>/dev/null").exit_code, 2);
+  EXPECT_EQ(run("mooring publish q x --ttl 1e12 2>/dev/null").exit_code, 2);
+  EXPECT_EQ(run("mooring publish q x --on-expire drop 2>/dev/null").exit_code, 2);
+  const Ran trace = run("mooring publish q x --traceparent 01 2>&1");
+  EXPECT_EQ(trace.exit_code, 1);
+  EXPECT_NE(trace.out.find("traceparent"), std::string::npos) << trace.out;
+  EXPECT_EQ(run("mooring publish q x --priority 256 2>/dev/null").exit_code, 1);
+  EXPECT_EQ(run("mooring publish q x --delay 2 --ttl 1 2>/dev/null").exit_code, 1);
+  EXPECT_EQ(run("mooring receive q").exit_code, 4);
+}
+
+TEST_F(Cli, TheJournalShowsHeaders) {
+  service_.start();
+  run("mooring create bills --capacity 4096 --durability durable");
+  run("mooring publish bills plain; mooring publish bills 'pay 42' --type bill --header tenant=blue");
+  service_.kill_supervisor();
+  const Ran dumped = run("mooring journal dump instance/data/q-bills --payload --json | grep '\"message\"'");
+  const auto messages = dumped.objects();
+  ASSERT_EQ(messages.size(), 2U) << dumped.out;
+  EXPECT_EQ(messages[0]["payload"], "706c61696e");
+  EXPECT_FALSE(messages[0].contains("headers"));
+  EXPECT_EQ(messages[1]["payload"], "706179203432");
+  EXPECT_EQ(messages[1]["bytes"], 6);
+  EXPECT_EQ(messages[1]["headers"]["type"], "bill");
+  EXPECT_EQ(messages[1]["headers"]["application"][0]["value"], "blue");
+  EXPECT_EQ(run("mooring journal dump instance/data/q-bills | grep -c '6 bytes  48 bytes of headers'").out, "1\n");
 }
 
 TEST_F(Cli, CtrlCEndsAFollowerInGoodOrder) {

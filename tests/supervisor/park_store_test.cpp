@@ -81,6 +81,19 @@ TEST_F(ParkStoreTest, RoomThatIsGivenBackIsUsedAgain) {
   EXPECT_EQ(store_.used_bytes(), 0U);
 }
 
+TEST_F(ParkStoreTest, TheFlagsOfAFrameAreKept) {
+  payload_.assign(64, 'h');
+  FrameView frame;
+  frame.payload = reinterpret_cast<const u8*>(payload_.data());
+  frame.len = payload_.size();
+  frame.seq = 7;
+  frame.flags = layout::kFramePublished | layout::kFrameKept;
+  const u64 loc = store_.place(frame, 3, 7, 2);
+  const Mapping park = take(files_.map_park(Access::read_only));
+  EXPECT_EQ(reinterpret_cast<const layout::ParkRecord*>(park.data() + loc)->frame_flags, frame.flags);
+  EXPECT_EQ(payload_at(loc), payload_);
+}
+
 TEST_F(ParkStoreTest, FullIsNoPlaceAndRoomComesBack) {
   const u64 bound = files_.constants().park_store_bytes;
   u64 last = 0;

@@ -48,6 +48,14 @@ void catch_interrupts() {
   sigaction(SIGTERM, &action, nullptr);
 }
 
+std::uint64_t parse_seconds(double seconds) {
+  // 2^63 ns are 292 years; what is beyond it has no exact double either.
+  if (!(seconds >= 0 && seconds < 9.2e9)) {
+    throw CLI::ValidationError(fmt::format("{} seconds: between 0 and 9200000000", seconds));
+  }
+  return static_cast<std::uint64_t>(seconds * 1e9);
+}
+
 std::uint64_t parse_size(const std::string& text) {
   std::size_t used = 0;
   std::uint64_t value = 0;

@@ -45,6 +45,9 @@ void catch_interrupts();
 // "64K", "16M", "1G" or plain bytes; as a CLI11 transformation of an option into a number.
 std::uint64_t parse_size(const std::string& text);
 
+// Seconds, as options are given, to nanoseconds.
+std::uint64_t parse_seconds(double seconds);
+
 // Each in a file of its own.
 void add_create(CLI::App& app, Context& context);
 void add_ls(CLI::App& app, Context& context);

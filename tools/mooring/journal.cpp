@@ -9,9 +9,11 @@
 #include <memory>
 
 #include "command.hpp"
+#include "headers.hpp"
 #include "journal/posix_disk.hpp"
 #include "journal/recovery.hpp"
 #include "journal/segment_pool.hpp"
+#include "message/decoder.hpp"
 
 namespace mooring::cli {
 namespace {
@@ -52,6 +54,29 @@ std::string type_name(RecordType type) {
   return fmt::format("type {}", static_cast<unsigned>(type));
 }
 
+// A logged message as a consumer would see it, so that its headers are read as everywhere.
+struct Logged {
+  mooring_message message{};
+  bool headers_make_sense = true;
+};
+Logged as_received(const MessageView& view) {
+  Logged logged;
+  logged.message.data = view.bytes.data();
+  logged.message.size = view.bytes.size();
+  logged.message.seq = view.seq;
+  if ((view.frame_flags & layout::kFrameExtension) == 0) return logged;
+  std::uint64_t bytes = 0;
+  mooring_headers headers;
+  logged.headers_make_sense = message::extension_of({view.bytes.data(), view.bytes.size()}, &bytes) == Code::kOk;
+  logged.message.data = view.bytes.data() + bytes;
+  logged.message.size = view.bytes.size() - bytes;
+  logged.message.headers_size = bytes;
+  if (logged.headers_make_sense) {
+    logged.headers_make_sense = mooring_message_headers(&logged.message, &headers, sizeof headers) == MOORING_OK;
+  }
+  return logged;
+}
+
 class Dumper : public LogVisitor {
  public:
   Dumper(bool json, const Arguments& arguments) : json_(json), arguments_(arguments) {}
@@ -90,13 +115,21 @@ class Dumper : public LogVisitor {
     }
   }
   void message(const MessageView& message) override {
+    const Logged logged = as_received(message);
+    const std::span payload(static_cast<const std::uint8_t*>(logged.message.data), logged.message.size);
+    const bool has_headers = (message.frame_flags & layout::kFrameExtension) != 0;
     if (json_) {
-      Json line{{"record", "message"}, {"seq", message.seq}, {"lane", message.lane}, {"bytes", message.bytes.size()}};
-      if (arguments_.payload) line["payload"] = hex(message.bytes);
+      Json line{{"record", "message"}, {"seq", message.seq}, {"lane", message.lane}, {"bytes", payload.size()}};
+      if (has_headers) line["headers_bytes"] = message.bytes.size() - payload.size();
+      if (has_headers) line["headers"] = logged.headers_make_sense ? headers_to_json(logged.message) : Json();
+      if (arguments_.payload) line["payload"] = hex(payload);
       print_json(line);
     } else {
-      fmt::print("    message {}  lane {}  {} bytes{}\n", message.seq, message.lane, message.bytes.size(),
-                 arguments_.payload ? "  " + hex(message.bytes) : std::string());
+      std::string headers;
+      if (has_headers) headers = fmt::format("  {} bytes of headers", message.bytes.size() - payload.size());
+      if (!logged.headers_make_sense) headers += " that make no sense";
+      fmt::print("    message {}  lane {}  {} bytes{}{}\n", message.seq, message.lane, payload.size(), headers,
+                 arguments_.payload ? "  " + hex(payload) : std::string());
     }
   }
 

@@ -11,6 +11,7 @@
 #include <iostream>
 
 #include "command.hpp"
+#include "headers.hpp"
 
 namespace mooring::cli {
 namespace {
@@ -23,6 +24,7 @@ struct Publish {
   double rate = 0;
   double timeout_seconds = -1;
   std::string progress_file;
+  HeaderOptions headers;
 };
 
 // How many of our messages are acknowledged, in a file that is replaced at once: after a crash, however it came, the
@@ -83,6 +85,8 @@ int run(const Publish& publish, const Context& context) {
   Progress progress(publish.progress_file);
   const std::uint64_t timeout_ns =
       publish.timeout_seconds < 0 ? MOORING_FOREVER : static_cast<std::uint64_t>(publish.timeout_seconds * 1e9);
+  const HeaderOptions::Filled filled(publish.headers);
+  const mooring_publish_options& headers = filled.options();
   std::uint64_t published = 0;
   std::uint64_t bytes = 0;
   std::uint64_t seq = 0;
@@ -94,7 +98,7 @@ int run(const Publish& publish, const Context& context) {
       const std::uint64_t waited_ns = now_ns() - began_ns;
       const std::uint64_t left_ns = timeout_ns > waited_ns ? timeout_ns - waited_ns : 0;
       const int code =
-          producer.try_publish(text.data(), text.size(), std::min<std::uint64_t>(left_ns, 100'000'000), &seq);
+          producer.try_publish(text.data(), text.size(), headers, std::min<std::uint64_t>(left_ns, 100'000'000), &seq);
       if (code == MOORING_OK) break;
       if (code == MOORING_TIMEOUT && left_ns > 100'000'000 && !interrupted()) {
         progress.acknowledged(durable ? producer.durable_seq() : ~std::uint64_t{0}, now_ns(), false);
@@ -192,6 +196,7 @@ void add_publish(CLI::App& app, Context& context) {
       ->check(CLI::NonNegativeNumber);
   command->add_option("--progress-file", publish->progress_file,
                       "keep in this file how many of the messages are acknowledged (durable queues: on the disk)");
+  add_header_options(*command, *message, publish->headers);
   command->preparse_callback([publish](std::size_t) { publish->has_message = false; });
   message->each([publish](const std::string&) { publish->has_message = true; });
 }

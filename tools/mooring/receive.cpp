@@ -12,6 +12,7 @@
 
 #include "command.hpp"
 #include "delivery/policy.hpp"
+#include "headers.hpp"
 
 extern char** environ;
 
@@ -33,9 +34,10 @@ struct Receive {
   std::string delay;
   std::string exec;
   double timeout_seconds = 0;
+  bool headers = false;
 };
 
-// Runs `command` with the message on standard input; true if it ended with status 0.
+// Runs `command` with the message on standard input and its headers in the environment; true if it ended with status 0.
 bool run_command(const std::string& command, const mooring_message& message) {
   int pipe_fds[2];
   if (::pipe2(pipe_fds, O_CLOEXEC) != 0) {
@@ -44,12 +46,12 @@ bool run_command(const std::string& command, const mooring_message& message) {
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
   posix_spawn_file_actions_adddup2(&actions, pipe_fds[0], STDIN_FILENO);
-  const std::string seq = fmt::format("MOORING_SEQ={}", message.seq);
-  const std::string attempt = fmt::format("MOORING_ATTEMPT={}", message.attempt);
+  std::vector<std::string> ours = environment_of(message);
   std::vector<char*> environment;
-  for (char** entry = environ; *entry != nullptr; ++entry) environment.push_back(*entry);
-  environment.push_back(const_cast<char*>(seq.c_str()));
-  environment.push_back(const_cast<char*>(attempt.c_str()));
+  for (char** entry = environ; *entry != nullptr; ++entry) {
+    if (!is_message_variable(*entry)) environment.push_back(*entry);
+  }
+  for (std::string& entry : ours) environment.push_back(entry.data());
   environment.push_back(nullptr);
   const char* argv[] = {"/bin/sh", "-c", command.c_str(), nullptr};
   pid_t pid = 0;
@@ -75,15 +77,18 @@ bool run_command(const std::string& command, const mooring_message& message) {
   return WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
-void print_message(const mooring_message& message, const Context& context) {
+void print_message(const mooring_message& message, bool headers, const Context& context) {
   const std::string_view text(static_cast<const char*>(message.data), message.size);
   if (context.json) {
-    print_json({{"seq", message.seq},
-                {"attempt", message.attempt},
-                {"redelivered", (message.flags & MOORING_REDELIVERED) != 0},
-                {"size", message.size},
-                {"data", std::string(text)}});
+    Json json{{"seq", message.seq},
+              {"attempt", message.attempt},
+              {"redelivered", (message.flags & MOORING_REDELIVERED) != 0},
+              {"size", message.size},
+              {"data", std::string(text)}};
+    if (message.headers_size != 0) json["headers"] = headers_to_json(message);
+    print_json(json);
   } else {
+    if (headers) std::cout << headers_to_text(message) << '\n';
     std::cout << text << '\n';
   }
 }
@@ -125,7 +130,7 @@ int run(const Receive& receive, const Context& context) {
     if (!receive.exec.empty()) {
       ack = run_command(receive.exec, message);
     } else {
-      print_message(message, context);
+      print_message(message, receive.headers, context);
       std::cout.flush();
       if (!std::cout) {
         // Nobody saw it: it goes back, uncounted.
@@ -171,10 +176,13 @@ void add_receive(CLI::App& app, Context& context) {
   command
       ->add_option("--exec", receive->exec,
                    "run this shell command for each message, on its standard input: exit "
-                   "status 0 acknowledges, any other gives it back as failed")
+                   "status 0 acknowledges, any other gives it back as failed; its environment has MOORING_SEQ, "
+                   "MOORING_ATTEMPT and the headers: MOORING_CORRELATION_ID, ... (docs/operating.md)")
       ->excludes(ack)
       ->excludes(nack)
       ->excludes(reject);
+  command->add_flag("--headers", receive->headers,
+                    "print seq, attempt and headers before each message, and an empty line between (--json: always)");
   command->add_option("--timeout", receive->timeout_seconds, "end after this many seconds without a message")
       ->check(CLI::PositiveNumber);
 }
