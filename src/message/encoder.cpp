@@ -123,8 +123,9 @@ Result<Plan> plan_at(const PublishOptions& options, u64 wall_now_ns) {
   add_number(headers.priority);
   if (!wrong.empty()) return bad(std::move(wrong));
   const auto too_big = [] {
-    return fail(Code::kTooBig, "publish options: the headers of a message take at most 64 KiB together; put data into "
-                               "the payload");
+    return fail(Code::kTooBig,
+                "publish options: the headers of a message take at most 64 KiB together; put data into "
+                "the payload");
   };
   for (const Header& header : plan.application) {
     if (header.name == nullptr || header.name_bytes == 0 || header.name_bytes > layout::kHeaderTextMax) {

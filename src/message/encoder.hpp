@@ -13,7 +13,7 @@ namespace mooring::message {
 struct PublishOptions {
   u64 deliver_at_ns = 0;  // or delay_ns, not both
   u64 delay_ns = 0;
-  u64 ttl_ns = 0;  // 0: does not expire
+  u64 ttl_ns = 0;   // 0: does not expire
   Headers headers;  // its times are filled in by the plan
   std::span<const Header> application;
 };

@@ -151,12 +151,38 @@ Code Consumer::corrupt(std::string_view what) const {
   return Code::kOk;
 }
 
-[[gnu::always_inline]] inline u64 Consumer::copy_lead(u32 frame_flags, const u8* frame, u64 len) {
-  if (__builtin_expect((frame_flags & layout::kFrameExtension) == 0, true)) return 0;
+u64 Consumer::copy_lead(u32 frame_flags, const u8* frame, u64 len) {
+  if ((frame_flags & layout::kFrameExtension) == 0) return 0;
   u64 bytes = 0;
   // A guess: the frame is read again from the copy.
   if (message::extension_of({frame, len}, &bytes) != Code::kOk) return 0;
   return align_up(bytes, 64) - bytes;
+}
+
+[[gnu::noinline]] Code Consumer::copy_with_headers(const LaneView& lane, const Lease& lease, const FrameView& frame,
+                                                   Message* message) {
+  u32 slot = CopySlots::kNone;
+  const u64 lead = copy_lead(frame.flags, frame.payload, frame.len);
+  u8* to = copies_.take(lead + frame.len, &slot);
+  if (to == nullptr) return fail_with(Code::kNoMemory, fmt::format("no memory to copy out {} bytes", frame.len));
+  A::copy_out(to + lead, frame.payload, frame.len);
+  Code code = Code::kStale;
+  if (still_there<A>(lane, lease.seq)) {
+    message->data = to + lead;
+    message->size = frame.len;
+    message->token[1] = make_token(lease.park_index, slot);
+    A::prefetch_read(lane.bytes + (frame.end & (lane.size_bytes - 1)));  // as in copy_out
+    code = step_over_headers(message);
+  }
+  if (code != Code::kOk) copies_.put(slot);
+  return code;
+}
+
+template <class Exclusive>
+[[gnu::noinline]] Code Consumer::show_with_headers(Exclusive& group, Message* message) {
+  const Code code = step_over_headers(message);
+  if (code == Code::kVersion) (void)group.give_back(message->seq);
+  return code;
 }
 
 [[gnu::noinline, gnu::cold]] Code Consumer::copy_parked(Competing& group, const Lease& lease, u32 park_index,
@@ -214,23 +240,21 @@ Code Consumer::corrupt(std::string_view what) const {
     if (lane == nullptr) return corrupt("an order cell names a lane that does not exist");
     FrameView frame;
     const RingOutcome found = frame_of_cell<A>(*lane, lease.cell, lease.seq, &frame);
-    if (found == RingOutcome::kOk) {
+    if (found == RingOutcome::kOk && __builtin_expect((frame.flags & layout::kFrameExtension) != 0, false)) {
+      if (Code code = copy_with_headers(*lane, lease, frame, message); code != Code::kStale) return code;
+    } else if (found == RingOutcome::kOk) {
       u32 slot = CopySlots::kNone;
-      const u64 lead = copy_lead(frame.flags, frame.payload, frame.len);
-      u8* to = copies_.take(lead + frame.len, &slot);
+      u8* to = copies_.take(frame.len, &slot);
       if (to == nullptr) return fail_with(Code::kNoMemory, fmt::format("no memory to copy out {} bytes", frame.len));
-      A::copy_out(to + lead, frame.payload, frame.len);
+      A::copy_out(to, frame.payload, frame.len);
       if (still_there<A>(*lane, lease.seq)) {
-        message->data = to + lead;
+        message->data = to;
         message->size = frame.len;
         message->headers_bytes = 0;
         message->token[1] = make_token(lease.park_index, slot);
         // The next message most likely follows in the same lane.
         A::prefetch_read(lane->bytes + (frame.end & (lane->size_bytes - 1)));
-        if (__builtin_expect((frame.flags & layout::kFrameExtension) == 0, true)) return Code::kOk;
-        const Code code = step_over_headers(message);
-        if (code != Code::kOk) copies_.put(slot);
-        return code;
+        return Code::kOk;
       }
       copies_.put(slot);
     } else if (still_there<A>(*lane, lease.seq)) {
@@ -310,10 +334,7 @@ template <class Exclusive>
   message->token[0] = 0;
   message->token[1] = make_token(Lease::kNotParked, CopySlots::kNone);
   if (__builtin_expect((frame.flags & layout::kFrameExtension) != 0, false)) {
-    if (Code code = step_over_headers(message); code != Code::kOk) {
-      if (code == Code::kVersion) (void)group.give_back(frame.seq);
-      return code;
-    }
+    if (Code code = show_with_headers(group, message); code != Code::kOk) return code;
   }
   count(seat_->messages_delivered, 1);
   count(seat_->bytes_delivered, message->size);

@@ -98,6 +98,11 @@ class Consumer {
   Code copy_parked(Competing& group, const Lease& lease, u32 park_index, Message* message);
   // A frame with headers was put into the message as it is: moves `data` over them. kCorrupt, kVersion.
   Code step_over_headers(Message* message) const;
+  // As copy_out and take_exclusive do it for a frame without; apart, so that those cost nothing for headers. kStale:
+  // overwritten meanwhile.
+  Code copy_with_headers(const LaneView& lane, const Lease& lease, const FrameView& frame, Message* message);
+  template <class Exclusive>
+  Code show_with_headers(Exclusive& group, Message* message);
   // What lies before a copied frame in its buffer, so that the payload behind the headers is aligned to 64.
   static u64 copy_lead(u32 frame_flags, const u8* frame, u64 len);
   Code wait_for_message(u64 timeout_ns, Message* message);

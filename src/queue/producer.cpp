@@ -319,7 +319,7 @@ Code Producer::publish_with(const void* data, std::size_t size, const message::P
   if (room == nullptr) return code;
   message::encode(plan, room);
   if (size != 0) A::copy_in(room + plan.bytes, data, size);
-  return commit_reserved(size, FrameHead{plan.bytes, plan.flags}, timeout_ns, seq);
+  return commit_apart(size, FrameHead{plan.bytes, plan.flags}, timeout_ns, seq);
 }
 
 [[gnu::always_inline]] inline Code Producer::commit_reserved(std::size_t size, FrameHead head, u64 timeout_ns,
@@ -342,6 +342,10 @@ Code Producer::publish_with(const void* data, std::size_t size, const message::P
     if (!options_.no_wait) return wait_durable(last_seq, timeout_ns);
   }
   return Code::kOk;
+}
+
+[[gnu::noinline]] Code Producer::commit_apart(std::size_t size, FrameHead head, u64 timeout_ns, u64* seq) {
+  return commit_reserved(size, head, timeout_ns, seq);
 }
 
 // What publish_all() publishes. head(): what goes before the payload of message i; kTooBig, kBadArgument.

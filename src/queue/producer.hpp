@@ -89,6 +89,7 @@ class Producer {
     u32 flags = 0;  // of layout::kFrameKept
   };
   Code commit_reserved(std::size_t size, FrameHead head, u64 timeout_ns, u64* seq);
+  Code commit_apart(std::size_t size, FrameHead head, u64 timeout_ns, u64* seq);  // the same, as a call
   Code reserve_room(std::size_t size, FrameHead head, u64 timeout_ns, u8** room);
   // Headers checked and measured; kTooBig where they do not fit the queue with the payload.
   Code plan_for(std::size_t size, const message::PublishOptions& options, message::Plan* plan) const;

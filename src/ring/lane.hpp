@@ -140,8 +140,9 @@ class SpscWriter {
   }
 
   // Closes the reserved frame, with `len` at most what was reserved: part of the batch, not yet visible. `flags`: of
-  // layout::kFrameKept.
-  u64 append(u64 len, u32 flags = 0) {
+  // layout::kFrameKept. Inlined, as publish() is: as calls they cost a round trip 11 ns of 646, and compilers make calls
+  // of them where a file has several publishers.
+  [[gnu::always_inline]] u64 append(u64 len, u32 flags = 0) {
     if (reserved_padding_ != 0) {
       put_header(cursor_, layout::make_frame_header(reserved_padding_ - layout::kFrameHeaderBytes,
                                                     layout::kFramePublished | layout::kFramePadding, next_seq_));
@@ -153,7 +154,7 @@ class SpscWriter {
   }
 
   // Makes everything appended visible at once.
-  void publish() {
+  [[gnu::always_inline]] void publish() {
     if (cursor_ == position_) return;
     if (has_bug<A>(SeededBug::kHeaderBeforeZero)) {
       A::store(lane_.word_at(position_), first_header_, std::memory_order_release);

@@ -199,7 +199,7 @@ class OrderWriter {
   }
 
   // `flags`: of layout::kFrameKept.
-  void append(u64 len, u32 flags = 0) {
+  [[gnu::always_inline]] void append(u64 len, u32 flags = 0) {
     // Relaxed: ordered by ORDERED.
     A::store(lane_.word_at(reserved_at_), layout::make_frame_header(len, layout::kFramePublished | flags, 0),
              std::memory_order_relaxed);

@@ -40,7 +40,7 @@ TEST_P(DurableHeaders, AreThereAfterARestartAndAfterAReboot) {
     Instance instance(service_.path());
     instance.create_queue("q", durable_options(GetParam()));
     Producer producer = instance.open_producer("q");
-    for (const std::string& text : numbered(0, 20)) {
+    for (const std::string& text : numbered(0, 15)) {
       publish_with_headers(producer, text);
       ASSERT_TRUE(producer.publish("plain " + text).has_value());
     }
@@ -54,8 +54,8 @@ TEST_P(DurableHeaders, AreThereAfterARestartAndAfterAReboot) {
     }
     Instance instance(service_.path());
     Consumer consumer = instance.open_consumer("q");
-    std::vector<mooring_message> messages;
-    for (const std::string& text : numbered(0, 20)) {
+    std::vector<mooring_message> messages;  // fewer than a consumer may hold
+    for (const std::string& text : numbered(0, 15)) {
       messages.push_back(*consumer.receive(kPatienceNs));
       expect_headers(messages.back(), text);
       messages.push_back(*consumer.receive(kPatienceNs));

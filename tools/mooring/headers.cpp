@@ -8,6 +8,8 @@
 #include <cctype>
 #include <ctime>
 
+#include "message/decoder.hpp"
+
 namespace mooring::cli {
 namespace {
 
@@ -20,9 +22,7 @@ std::string time_text(std::uint64_t wall_ns) {
                      wall_ns % 1'000'000'000);
 }
 
-std::string on_expire_text(std::uint32_t on_expire) {
-  return on_expire == MOORING_ON_EXPIRE_DROP ? "drop" : "dead";
-}
+std::string on_expire_text(std::uint32_t on_expire) { return on_expire == MOORING_ON_EXPIRE_DROP ? "drop" : "dead"; }
 
 // A terminal takes control characters for orders, and a line is a line.
 std::string printable(std::string_view text) {
@@ -42,9 +42,12 @@ std::string printable(std::string_view text) {
 template <class Visit>
 void each_text(const mooring_headers& headers, const Visit& visit) {
   const std::pair<const char*, const mooring_slice*> all[] = {
-      {"message-id", &headers.message_id},     {"correlation-id", &headers.correlation_id},
-      {"reply-to", &headers.reply_to},         {"content-type", &headers.content_type},
-      {"type", &headers.type},                 {"traceparent", &headers.traceparent},
+      {"message-id", &headers.message_id},
+      {"correlation-id", &headers.correlation_id},
+      {"reply-to", &headers.reply_to},
+      {"content-type", &headers.content_type},
+      {"type", &headers.type},
+      {"traceparent", &headers.traceparent},
       {"ordering-key", &headers.ordering_key},
   };
   for (const auto& [name, slice] : all) {
@@ -114,8 +117,7 @@ void add_header_options(CLI::App& command, CLI::Option& message, HeaderOptions& 
   add("--traceparent", options.traceparent, "W3C Trace Context, 00-<32 hex>-<16 hex>-<2 hex>");
   add("--key", options.ordering_key, "ordering key");
   add("--priority", options.priority, "0 to 255");
-  CLI::Option* ttl =
-      add("--ttl", options.ttl_seconds, "seconds until it expires")->check(CLI::PositiveNumber);
+  CLI::Option* ttl = add("--ttl", options.ttl_seconds, "seconds until it expires")->check(CLI::PositiveNumber);
   add("--on-expire", options.on_expire, "what becomes of it then: dead (the default) or drop")
       ->check(CLI::IsMember({"dead", "drop"}))
       ->needs(ttl);
@@ -126,6 +128,25 @@ void add_header_options(CLI::App& command, CLI::Option& message, HeaderOptions& 
         const std::size_t equals = pair.find('=');
         return equals == std::string::npos || equals == 0 ? pair + ": NAME=VALUE is needed" : std::string();
       });
+}
+
+StoredMessage stored_message(std::uint64_t seq, std::uint32_t frame_flags, std::span<const std::uint8_t> bytes) {
+  StoredMessage stored;
+  stored.message.seq = seq;
+  stored.message.data = bytes.data();
+  stored.message.size = bytes.size();
+  stored.has_headers = (frame_flags & layout::kFrameExtension) != 0;
+  if (!stored.has_headers) return stored;
+  std::uint64_t headers_bytes = 0;
+  mooring_headers headers;
+  stored.headers_make_sense = message::extension_of({bytes.data(), bytes.size()}, &headers_bytes) == Code::kOk;
+  stored.message.data = bytes.data() + headers_bytes;
+  stored.message.size = bytes.size() - headers_bytes;
+  stored.message.headers_size = headers_bytes;
+  if (stored.headers_make_sense) {
+    stored.headers_make_sense = mooring_message_headers(&stored.message, &headers, sizeof headers) == MOORING_OK;
+  }
+  return stored;
 }
 
 Json headers_to_json(const mooring_message& message) {
@@ -199,8 +220,8 @@ std::vector<std::string> environment_of(const mooring_message& message) {
 
 bool is_message_variable(std::string_view entry) {
   static constexpr std::array<std::string_view, 14> kNames = {
-      "MOORING_SEQ",           "MOORING_ATTEMPT",       "MOORING_MESSAGE_ID",  "MOORING_CORRELATION_ID",
-      "MOORING_REPLY_TO",      "MOORING_CONTENT_TYPE",  "MOORING_TYPE",        "MOORING_TRACEPARENT",
+      "MOORING_SEQ",           "MOORING_ATTEMPT",        "MOORING_MESSAGE_ID", "MOORING_CORRELATION_ID",
+      "MOORING_REPLY_TO",      "MOORING_CONTENT_TYPE",   "MOORING_TYPE",       "MOORING_TRACEPARENT",
       "MOORING_ORDERING_KEY",  "MOORING_SCHEMA_VERSION", "MOORING_PRIORITY",   "MOORING_DELIVER_AT_NS",
       "MOORING_EXPIRES_AT_NS", "MOORING_ON_EXPIRE",
   };

@@ -2,6 +2,7 @@
 // lines of text, and as environment variables of a command.
 #pragma once
 
+#include <span>
 #include <string>
 #include <vector>
 
@@ -40,6 +41,15 @@ struct HeaderOptions {
 
 // `message`: the option that a message id needs, as one id is one message's.
 void add_header_options(CLI::App& command, CLI::Option& message, HeaderOptions& options);
+
+// A frame as the journal or the park file has it, as a consumer would see it.
+struct StoredMessage {
+  mooring_message message{};
+  bool has_headers = false;
+  bool headers_make_sense = true;
+};
+// `bytes`: of the frame behind its header; 8-aligned.
+StoredMessage stored_message(std::uint64_t seq, std::uint32_t frame_flags, std::span<const std::uint8_t> bytes);
 
 // Times as nanoseconds, texts as they are, the application's headers as a list of {"name", "value"}, since names may
 // come more than once.

@@ -13,7 +13,6 @@
 #include "journal/posix_disk.hpp"
 #include "journal/recovery.hpp"
 #include "journal/segment_pool.hpp"
-#include "message/decoder.hpp"
 
 namespace mooring::cli {
 namespace {
@@ -54,29 +53,6 @@ std::string type_name(RecordType type) {
   return fmt::format("type {}", static_cast<unsigned>(type));
 }
 
-// A logged message as a consumer would see it, so that its headers are read as everywhere.
-struct Logged {
-  mooring_message message{};
-  bool headers_make_sense = true;
-};
-Logged as_received(const MessageView& view) {
-  Logged logged;
-  logged.message.data = view.bytes.data();
-  logged.message.size = view.bytes.size();
-  logged.message.seq = view.seq;
-  if ((view.frame_flags & layout::kFrameExtension) == 0) return logged;
-  std::uint64_t bytes = 0;
-  mooring_headers headers;
-  logged.headers_make_sense = message::extension_of({view.bytes.data(), view.bytes.size()}, &bytes) == Code::kOk;
-  logged.message.data = view.bytes.data() + bytes;
-  logged.message.size = view.bytes.size() - bytes;
-  logged.message.headers_size = bytes;
-  if (logged.headers_make_sense) {
-    logged.headers_make_sense = mooring_message_headers(&logged.message, &headers, sizeof headers) == MOORING_OK;
-  }
-  return logged;
-}
-
 class Dumper : public LogVisitor {
  public:
   Dumper(bool json, const Arguments& arguments) : json_(json), arguments_(arguments) {}
@@ -115,9 +91,9 @@ class Dumper : public LogVisitor {
     }
   }
   void message(const MessageView& message) override {
-    const Logged logged = as_received(message);
+    const StoredMessage logged = stored_message(message.seq, message.frame_flags, message.bytes);
     const std::span payload(static_cast<const std::uint8_t*>(logged.message.data), logged.message.size);
-    const bool has_headers = (message.frame_flags & layout::kFrameExtension) != 0;
+    const bool has_headers = logged.has_headers;
     if (json_) {
       Json line{{"record", "message"}, {"seq", message.seq}, {"lane", message.lane}, {"bytes", payload.size()}};
       if (has_headers) line["headers_bytes"] = message.bytes.size() - payload.size();
