@@ -11,6 +11,7 @@
 #include "base/atomics.hpp"
 #include "base/time.hpp"
 #include "delivery/decision.hpp"
+#include "headers.hpp"
 #include "inspect.hpp"
 #include "segment/dead_letters.hpp"
 
@@ -112,6 +113,14 @@ std::string attempt_consumer(const layout::ParkAttempt& attempt) {
   return {attempt.consumer, ::strnlen(attempt.consumer, sizeof attempt.consumer)};
 }
 
+StoredMessage as_stored(const ParkedMessage& message) {
+  return stored_message(message.record.seq, message.record.frame_flags,
+                        {reinterpret_cast<const std::uint8_t*>(message.payload.data()), message.payload.size()});
+}
+std::string payload_of(const StoredMessage& stored) {
+  return {static_cast<const char*>(stored.message.data), stored.message.size};
+}
+
 Json to_json(const Dlq& dlq, const ParkedMessage& message, bool with_payload) {
   const layout::ParkRecord& record = message.record;
   Json json = {{"queue", dlq.queue},
@@ -137,7 +146,12 @@ Json to_json(const Dlq& dlq, const ParkedMessage& message, bool with_payload) {
                                 {"seat", attempt.seat},
                                 {"code", attempt.code}});
   }
-  if (with_payload) json["data"] = message.payload;
+  if (with_payload) {
+    const StoredMessage stored = as_stored(message);
+    json["size"] = stored.message.size;
+    if (stored.has_headers) json["headers"] = stored.headers_make_sense ? headers_to_json(stored.message) : Json();
+    json["data"] = payload_of(stored);
+  }
   return json;
 }
 
@@ -193,7 +207,11 @@ int run_show(Dlq dlq, const Context& context) {
                fail_reason_name(static_cast<layout::FailReason>(attempt.reason)), attempt.pid,
                attempt_consumer(attempt), attempt.code);
   }
-  fmt::print("payload\n{}\n", message.payload);
+  const StoredMessage stored = as_stored(message);
+  if (stored.has_headers && stored.headers_make_sense) {
+    fmt::print("headers\n{}\n", headers_to_json(stored.message).dump(2, ' ', false, Json::error_handler_t::replace));
+  }
+  fmt::print("payload\n{}\n", payload_of(stored));
   return kExitOk;
 }
 
