@@ -342,7 +342,10 @@ typedef struct mooring_header {
 /* What a message may be published with. A field of 0 or null is not there. Texts and ids are 1 to 255 bytes, carried as
  * they are; a name may come several times among `headers`. All of it together takes at most 64 KiB (each header 8 bytes
  * beside its own, rounded up to 8) and counts in max_message_bytes.
- * In this version times, message_id, ordering_key and priority are carried and shown, not yet acted on. */
+ * Times follow the wall clock. Before its time, or after it, a message is not given out: it waits with the supervisor
+ * (precision: a few milliseconds), or is a dead letter. A consumer that meets it says so, so in a group without
+ * consumers nothing expires until one comes; in an exclusive group a delayed message holds back those behind it.
+ * In this version message_id, ordering_key and priority are carried and shown, not yet acted on. */
 typedef struct mooring_publish_options {
   size_t size;
   uint64_t deliver_at_ns;       /* not before this time of the wall clock (nanoseconds since 1970) */

@@ -43,7 +43,11 @@ Decision decide(const GroupPolicy& policy, const FailedDelivery& failure) {
     decision.due_boottime_ns = failure.due_boottime_ns;
     return decision;
   }
-  if (failure.reason == FailReason::kExpired) return dead(DeadReason::kExpired);
+  if (failure.reason == FailReason::kExpired) {
+    dead(DeadReason::kExpired);
+    if (failure.drop_expired) decision.fate = Fate::kDrop;
+    return decision;
+  }
   decision.failed = std::min(failure.failed_before + 1, layout::kFailedMax);
   if (failure.reason == FailReason::kRejected) return dead(DeadReason::kRejected);
   if (failure.reason == FailReason::kCorrupt) return dead(DeadReason::kCorrupt);

@@ -33,6 +33,7 @@ struct FailedDelivery {
   u32 failed_before = 0;
   u64 own_delay_ns = ~u64{0};  // of a nack that named one; ~0: by the policy
   u64 due_boottime_ns = 0;     // kNotDue: its time
+  bool drop_expired = false;   // kExpired: its publisher wants it dropped, not kept
   u64 now_boottime_ns = 0;
   u64 random = 0;  // uniform over all u64
 };

@@ -344,8 +344,9 @@ class ExclusiveConsumer {
       if (layout::word_kind(word) == layout::Kind::kAcked) return false;
       acquired = layout::aux_acquired(layout::word_aux(word));
     }
+    const bool has_word = layout::word_laps_ahead(word, group_.lap(seq)) == 0;
     *attempt = layout::acquired_after(acquired);
-    if (*attempt > 1) {
+    if (*attempt > 1 || has_word) {
       put_word(seq, layout::make_word(group_.lap(seq), layout::Kind::kLeased, 0, layout::make_aux(*attempt)));
     }
     return true;

@@ -120,10 +120,10 @@ class GroupRepair {
   }
 
   // The decision about a held message: READY, to be delivered again; or settled, for it is a dead letter or dropped.
-  bool decide_held(u64 seq, u64 word, bool again) {
+  // `acquired`: how often it counts as given out.
+  bool decide_held(u64 seq, u64 word, bool again, u32 acquired = 0) {
     const u64 decided =
-        again ? layout::make_word(group_.lap(seq), layout::Kind::kReady, 0,
-                                  layout::make_aux(layout::aux_acquired(layout::word_aux(word))))
+        again ? layout::make_word(group_.lap(seq), layout::Kind::kReady, 0, layout::make_aux(acquired))
               : layout::make_word(group_.lap(seq), layout::Kind::kAcked, 0, 0);
     const bool changed = A::cas(group_.word(seq), word, decided, std::memory_order_acq_rel);  // DECIDED
     A::kill_point("repair.decided");

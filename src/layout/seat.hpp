@@ -30,6 +30,7 @@ struct SeatHead {
   u64 stale_settlements;
   u64 bytes_delivered;
   u64 messages_rejected;  // of the nacked
+  u64 messages_untimely;  // met before their time, or after it: handed to the supervisor, not to the application
 };
 static_assert(sizeof(SeatHead) == 2 * kLineBytes);
 static_assert(__builtin_offsetof(SeatHead, handling) == 128);

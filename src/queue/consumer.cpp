@@ -151,6 +151,21 @@ Code Consumer::corrupt(std::string_view what) const {
   return Code::kOk;
 }
 
+[[gnu::noinline]] Code Consumer::check_times(u32 frame_flags, const u8* frame, u64 len) {
+  if ((frame_flags & layout::kFrameTimed) == 0) return Code::kOk;
+  message::Times times;
+  if (message::find_times(frame_flags, {frame, len}, &times) != Code::kOk) return Code::kOk;  // told with its headers
+  const u64 now_ns = wall_ns();
+  if (times.expires_at_ns != 0 && times.expires_at_ns <= now_ns) {
+    untimely_ = layout::FailReason::kExpired;
+  } else if (times.deliver_at_ns > now_ns) {
+    untimely_ = layout::FailReason::kNotDue;
+  } else {
+    return Code::kOk;
+  }
+  return Code::kStale;
+}
+
 u64 Consumer::copy_lead(u32 frame_flags, const u8* frame, u64 len) {
   if ((frame_flags & layout::kFrameExtension) == 0) return 0;
   u64 bytes = 0;
@@ -172,14 +187,28 @@ u64 Consumer::copy_lead(u32 frame_flags, const u8* frame, u64 len) {
     message->size = frame.len;
     message->token[1] = make_token(lease.park_index, slot);
     A::prefetch_read(lane.bytes + (frame.end & (lane.size_bytes - 1)));  // as in copy_out
-    code = step_over_headers(message);
+    code = check_times(frame.flags, to + lead, frame.len);
+    if (code == Code::kOk) code = step_over_headers(message);
   }
   if (code != Code::kOk) copies_.put(slot);
   return code;
 }
 
+// Not its time, in an exclusive group: it is held, and what comes later with it.
 template <class Exclusive>
-[[gnu::noinline]] Code Consumer::show_with_headers(Exclusive& group, Message* message) {
+[[gnu::noinline]] Code Consumer::set_aside(Exclusive& group, u64 seq) {
+  NackedWord nacked;
+  (void)group.fail(seq, seat_index_, std::exchange(untimely_, layout::FailReason::kNone), /*detail=*/false, &nacked);
+  count(seat_->messages_untimely, 1);
+  instance_->ring_bell();
+  return Code::kEmpty;
+}
+
+template <class Exclusive>
+[[gnu::noinline]] Code Consumer::show_with_headers(Exclusive& group, u32 frame_flags, Message* message) {
+  if (check_times(frame_flags, static_cast<const u8*>(message->data), message->size) != Code::kOk) {
+    return set_aside(group, message->seq);
+  }
   const Code code = step_over_headers(message);
   if (code == Code::kVersion) (void)group.give_back(message->seq);
   return code;
@@ -220,7 +249,8 @@ template <class Exclusive>
         return Code::kStale;
       }
       if ((flags & layout::kFrameExtension) == 0) return Code::kOk;
-      const Code code = step_over_headers(message);
+      Code code = check_times(flags, to + lead, len);
+      if (code == Code::kOk) code = step_over_headers(message);
       if (code != Code::kOk) copies_.put(slot);
       return code;
     }
@@ -241,7 +271,8 @@ template <class Exclusive>
     FrameView frame;
     const RingOutcome found = frame_of_cell<A>(*lane, lease.cell, lease.seq, &frame);
     if (found == RingOutcome::kOk && __builtin_expect((frame.flags & layout::kFrameExtension) != 0, false)) {
-      if (Code code = copy_with_headers(*lane, lease, frame, message); code != Code::kStale) return code;
+      const Code code = copy_with_headers(*lane, lease, frame, message);
+      if (code != Code::kStale || untimely_ != layout::FailReason::kNone) return code;
     } else if (found == RingOutcome::kOk) {
       u32 slot = CopySlots::kNone;
       u8* to = copies_.take(frame.len, &slot);
@@ -297,6 +328,12 @@ template <class Exclusive>
   const Code code = copy_out(group, lease, message);
   if (code != Code::kOk) {
     if (code == Code::kNoMemory || code == Code::kVersion) (void)group.release(lease);
+    if (untimely_ != layout::FailReason::kNone) {
+      // Not a failure, and nobody saw it: the supervisor keeps it until its time, or buries it.
+      (void)group.nack(lease, std::exchange(untimely_, layout::FailReason::kNone), /*detail=*/false);
+      count(seat_->messages_untimely, 1);
+      instance_->ring_bell();
+    }
     return code;
   }
   ++in_flight_;
@@ -334,7 +371,7 @@ template <class Exclusive>
   message->token[0] = 0;
   message->token[1] = make_token(Lease::kNotParked, CopySlots::kNone);
   if (__builtin_expect((frame.flags & layout::kFrameExtension) != 0, false)) {
-    if (Code code = show_with_headers(group, message); code != Code::kOk) return code;
+    if (Code code = show_with_headers(group, frame.flags, message); code != Code::kOk) return code;
   }
   count(seat_->messages_delivered, 1);
   count(seat_->bytes_delivered, message->size);

@@ -102,7 +102,7 @@ class Consumer {
   // overwritten meanwhile.
   Code copy_with_headers(const LaneView& lane, const Lease& lease, const FrameView& frame, Message* message);
   template <class Exclusive>
-  Code show_with_headers(Exclusive& group, Message* message);
+  Code show_with_headers(Exclusive& group, u32 frame_flags, Message* message);
   // What lies before a copied frame in its buffer, so that the payload behind the headers is aligned to 64.
   static u64 copy_lead(u32 frame_flags, const u8* frame, u64 len);
   Code wait_for_message(u64 timeout_ns, Message* message);
@@ -114,6 +114,10 @@ class Consumer {
   Code settled(const Message& message, bool stale, u64* counter);
   Code fail_message(const Message& message, layout::FailReason reason, const SettlementDetail& detail);
   bool is_paused() const;
+  // kStale: it is not its time (core.md A19); the caller hands it to the supervisor. Else kOk.
+  Code check_times(u32 frame_flags, const u8* frame, u64 len);
+  template <class Exclusive>
+  Code set_aside(Exclusive& group, u64 seq);
   Code take_from_table(Message* message);
   Code took_competing(Competing& group, const Lease& lease, Message* message);
   // Who settles this message word by word: the competing group, or the park table of an exclusive one. Null: neither.
@@ -152,6 +156,7 @@ class Consumer {
   bool drained_short_ = false;  // the last batch ended because nothing more was there
   u32 in_flight_ = 0;
   bool holds_alone_ = false;     // what it holds is given out alone: nothing beside it
+  layout::FailReason untimely_ = layout::FailReason::kNone;  // why the message just looked at is not given out
   bool skipped_alone_ = false;   // the last look passed over one that is given out alone
   std::unique_ptr<WakeDescriptor> descriptor_;
 };

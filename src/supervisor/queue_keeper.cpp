@@ -1009,7 +1009,8 @@ u64 QueueKeeper::tick(u64 now_ns, bool bell) {
   for (u32 index = 1; index < constants().seats_max; ++index) {
     const layout::SeatHead* head = seat(index);
     if (head == nullptr) continue;
-    nacks += A::load(head->messages_nacked, std::memory_order_acquire);
+    nacks += A::load(head->messages_nacked, std::memory_order_acquire) +
+             A::load(head->messages_untimely, std::memory_order_acquire);
     seen += A::load(head->messages_delivered, std::memory_order_relaxed) +
             A::load(head->messages_acked, std::memory_order_relaxed);
   }

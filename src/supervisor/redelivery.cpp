@@ -8,6 +8,7 @@
 
 #include "base/kill_point.hpp"
 #include "base/time.hpp"
+#include "message/decoder.hpp"
 
 namespace mooring {
 namespace {
@@ -20,6 +21,12 @@ constexpr u64 kBoundsEveryNs = kNsPerSecond;
 constexpr u64 kNoDueNs = ~u64{0};
 // X has no room, or a redrive is paced: look again this soon.
 constexpr u64 kSoonNs = kNsPerMs;
+
+// Noticed before the application saw it: the delivery does not count.
+bool is_untimely(FailReason reason) { return reason == FailReason::kNotDue || reason == FailReason::kExpired; }
+u32 counted(FailReason reason, u32 acquired) {
+  return is_untimely(reason) && acquired != 0 ? acquired - 1 : acquired;
+}
 
 constexpr u64 kParkKeys = u64{1} << 63;  // held_ is keyed by seq, or by this plus an entry of X
 
@@ -117,6 +124,7 @@ u64 Redelivery::look(bool failures, u64 now_ns) {
     keep_dlq_bounds();
   }
   A::store(slot_.counters.in_table, in_table_, std::memory_order_relaxed);
+  looked_ns_ = now_ns;
   u64 next = due_.empty() ? kNoDueNs : std::max(due_.top().boottime_ns, now_ns + kSoonNs);
   if (!redrives_.empty()) next = std::min(next, now_ns + kSoonNs);
   if (slot_.policy.ack_wait_ns != 0 && !held_.empty()) {
@@ -150,6 +158,54 @@ Redelivery::Notice Redelivery::notice_of(u32 seat, u64 seq, u32 acquired) const 
     return found;
   }
   return found;
+}
+
+FailedDelivery Redelivery::failure_of(FailReason reason, u32 failed_before, const Notice& notice, u64 now_ns) {
+  FailedDelivery failure;
+  failure.reason = reason;
+  failure.failed_before = failed_before;
+  failure.own_delay_ns = notice.delay_ns;
+  failure.due_boottime_ns = now_ns;
+  failure.now_boottime_ns = now_ns;
+  failure.random = random_();
+  return failure;
+}
+
+// Times follow the wall clock (core.md A19); what they leave to wait runs on the clock of retries.
+void Redelivery::read_times(u32 frame_flags, const u8* frame, u64 len, u64 now_ns, FailedDelivery* failure) const {
+  message::Times times;
+  if (message::find_times(frame_flags, {frame, len}, &times) != Code::kOk) return;
+  const u64 now_wall = wall_ns();
+  if (times.deliver_at_ns > now_wall) {
+    failure->due_boottime_ns = now_ns + std::min(times.deliver_at_ns - now_wall, kDelayMostNs);
+  }
+  failure->drop_expired = times.on_expire == layout::OnExpire::kDrop;
+}
+
+// Expired while it waited. False: it is not.
+bool Redelivery::bury_expired(u64 loc, u64 now_ns) {
+  const layout::ParkRecord& record = *store_.record(loc);
+  if ((record.frame_flags & layout::kFrameTimed) == 0) return false;
+  const u8* frame = reinterpret_cast<const u8*>(&record) + layout::park_payload_offset(record.attempt_room);
+  message::Times times;
+  if (message::find_times(record.frame_flags, {frame, record.len}, &times) != Code::kOk || times.expires_at_ns == 0 ||
+      times.expires_at_ns > wall_ns()) {
+    return false;
+  }
+  const layout::RecordWord word = store_.word(loc);
+  FailedDelivery failure = failure_of(FailReason::kExpired, word.failed, Notice{}, now_ns);
+  failure.drop_expired = times.on_expire == layout::OnExpire::kDrop;
+  const Decision decision = decide(slot_.policy, failure);
+  count(slot_.counters.waiting, -1);
+  count(slot_.counters.failed_total[static_cast<u32>(FailReason::kExpired)], 1);
+  if (decision.fate == Fate::kDrop) {
+    count(slot_.counters.dropped_total, 1);
+    drop_record(loc);
+  } else {
+    write_failure(loc, decision, FailReason::kExpired, 0, Notice{}, now_ns);
+    commit(loc, decision, word.acquired, false);
+  }
+  return true;
 }
 
 void Redelivery::write_failure(u64 loc, const Decision& decision, FailReason reason, u32 seat, const Notice& notice,
@@ -258,12 +314,11 @@ bool Redelivery::fail_in_window(u64 seq, u64 word, u64 now_ns) {
   const FailReason reason = layout::nacked_reason(aux);
   const u32 seat = layout::word_owner(word);
   const Notice notice = layout::nacked_has_detail(aux) ? notice_of(seat, seq, layout::aux_acquired(aux)) : Notice{};
-  FailedDelivery failure;
-  failure.reason = reason;
-  failure.own_delay_ns = notice.delay_ns;
-  failure.due_boottime_ns = now_ns + (notice.delay_ns == layout::kNoDelay ? 0 : notice.delay_ns);
-  failure.now_boottime_ns = now_ns;
-  failure.random = random_();
+  FailedDelivery failure = failure_of(reason, 0, notice, now_ns);
+  FrameView frame;
+  if (is_untimely(reason) && around_.frame(seq, &frame)) {
+    read_times(frame.flags, frame.payload, frame.len, now_ns, &failure);
+  }
   const Decision decision = decide(slot_.policy, failure);
   if (decision.fate == Fate::kDrop) {
     u64 expected = word;
@@ -278,7 +333,7 @@ bool Redelivery::fail_in_window(u64 seq, u64 word, u64 now_ns) {
   u64 loc = 0;
   if (!place_message(seq, &loc)) return loc != 0;
   write_failure(loc, decision, reason, seat, notice, now_ns);
-  commit(loc, decision, layout::aux_acquired(aux), false);
+  commit(loc, decision, counted(reason, layout::aux_acquired(aux)), false);
   count(slot_.counters.failed_total[static_cast<u32>(reason)], 1);
   static_cast<void>(repair_.move_to_store(seq, word));  // F1
   MOORING_KILL_POINT("redelivery.moved");
@@ -316,23 +371,27 @@ void Redelivery::fail_held(u64 seq, u64 word, u64 now_ns) {
   const FailReason reason = layout::nacked_reason(aux);
   const u32 seat = layout::word_owner(word);
   const auto known = held_records_.find(seq);
-  FailedDelivery failure;
+  u32 failed_before = 0;
   if (known != held_records_.end()) {
     const layout::RecordWord record = store_.word(known->second);
-    if (record.acquired == acquired) {  // decided; a dead letter by one that was killed before it said so
+    // A clock that was set back may make it too early a second time: then it is decided again.
+    const bool again = is_untimely(reason) && record.state == RecordState::kHeld &&
+                       store_.record(known->second)->due_boottime_ns < looked_ns_;
+    if (record.acquired == counted(reason, acquired) && !again) {
+      // Decided; as a dead letter, by one that was killed before it said so.
       if (record.state != RecordState::kDead || !repair_.decide_held(seq, word, /*again=*/false)) return;
       held_records_.erase(known);
       around_.wake(1);
       return;
     }
-    failure.failed_before = record.failed;
+    failed_before = record.failed;
   }
   const Notice notice = layout::nacked_has_detail(aux) ? notice_of(seat, seq, acquired) : Notice{};
-  failure.reason = reason;
-  failure.own_delay_ns = notice.delay_ns;
-  failure.due_boottime_ns = now_ns + (notice.delay_ns == layout::kNoDelay ? 0 : notice.delay_ns);
-  failure.now_boottime_ns = now_ns;
-  failure.random = random_();
+  FailedDelivery failure = failure_of(reason, failed_before, notice, now_ns);
+  FrameView frame;
+  if (is_untimely(reason) && around_.frame(seq, &frame)) {
+    read_times(frame.flags, frame.payload, frame.len, now_ns, &failure);
+  }
   const Decision decision = decide(slot_.policy, failure);
   u64 loc = known == held_records_.end() ? 0 : known->second;
   if (decision.fate == Fate::kDrop) {
@@ -343,7 +402,7 @@ void Redelivery::fail_held(u64 seq, u64 word, u64 now_ns) {
       return;
     }
     write_failure(loc, decision, reason, seat, notice, now_ns);
-    commit(loc, decision, acquired, false, RecordState::kHeld);
+    commit(loc, decision, counted(reason, acquired), false, RecordState::kHeld);
   }
   count(slot_.counters.failed_total[static_cast<u32>(reason)], 1);
   if (decision.fate == Fate::kWait) {
@@ -372,10 +431,11 @@ void Redelivery::settle_held() {
 bool Redelivery::return_held(u64 seq, const layout::RecordWord& record) {
   const u64 word = A::load(view_.word(seq), std::memory_order_acquire);
   if (layout::word_laps_ahead(word, view_.lap(seq)) != 0 || layout::word_kind(word) != layout::Kind::kNacked ||
-      layout::aux_acquired(layout::word_aux(word)) != record.acquired) {
+      counted(layout::nacked_reason(layout::word_aux(word)), layout::aux_acquired(layout::word_aux(word))) !=
+          record.acquired) {
     return false;
   }
-  return repair_.decide_held(seq, word, /*again=*/true);
+  return repair_.decide_held(seq, word, /*again=*/true, record.acquired);
 }
 
 // --- In the park table ----------------------------------------------------------------------------------------------
@@ -406,13 +466,13 @@ void Redelivery::fail_in_table(u32 index, u64 word, u64 now_ns) {
   const auto reason = static_cast<FailReason>(park.extended & layout::kFailReasonMax);
   const bool detail = (park.extended & 8U) != 0;
   const Notice notice = detail ? notice_of(park.owner, seq, park.acquired) : Notice{};
-  FailedDelivery failure;
-  failure.reason = reason;
-  failure.failed_before = park.failed;
-  failure.own_delay_ns = notice.delay_ns;
-  failure.due_boottime_ns = now_ns + (notice.delay_ns == layout::kNoDelay ? 0 : notice.delay_ns);
-  failure.now_boottime_ns = now_ns;
-  failure.random = random_();
+  FailedDelivery failure = failure_of(reason, park.failed, notice, now_ns);
+  if (is_untimely(reason)) {
+    const layout::ParkRecord& record = *store_.record(loc);
+    read_times(record.frame_flags,
+               reinterpret_cast<const u8*>(&record) + layout::park_payload_offset(record.attempt_room), record.len,
+               now_ns, &failure);
+  }
   const Decision decision = decide(slot_.policy, failure);
   count(slot_.counters.failed_total[static_cast<u32>(reason)], 1);
   if (decision.fate == Fate::kDrop) {
@@ -420,7 +480,7 @@ void Redelivery::fail_in_table(u32 index, u64 word, u64 now_ns) {
     drop_record(loc);
   } else {
     write_failure(loc, decision, reason, park.owner, notice, now_ns);
-    commit(loc, decision, park.acquired, park.alone);
+    commit(loc, decision, counted(reason, park.acquired), park.alone);
   }
   repair_.free_park(index);
   MOORING_KILL_POINT("redelivery.entry_freed");
@@ -486,6 +546,10 @@ void Redelivery::return_due(u64 now_ns) {
     const Due next = due_.top();
     const layout::RecordWord word = store_.word(next.loc);
     if (word.version != next.version || (word.state != RecordState::kWaiting && word.state != RecordState::kHeld)) {
+      due_.pop();
+      continue;
+    }
+    if (word.state == RecordState::kWaiting && bury_expired(next.loc, now_ns)) {
       due_.pop();
       continue;
     }

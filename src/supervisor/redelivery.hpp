@@ -132,6 +132,9 @@ class Redelivery {
 
   void take_failures(u64 now_ns);
   bool fail_in_window(u64 seq, u64 word, u64 now_ns);
+  FailedDelivery failure_of(FailReason reason, u32 failed_before, const Notice& notice, u64 now_ns);
+  void read_times(u32 frame_flags, const u8* frame, u64 len, u64 now_ns, FailedDelivery* failure) const;
+  bool bury_expired(u64 loc, u64 now_ns);
   bool place_message(u64 seq, u64* loc);
   bool is_settled_in_place(u64 seq) const;
   void fail_held(u64 seq, u64 word, u64 now_ns);
@@ -181,6 +184,7 @@ class Redelivery {
   u64 redrive_began_ns_ = 0;
   u64 redriven_ = 0;
   u64 bounds_looked_ns_ = 0;
+  u64 looked_ns_ = 0;
   std::mt19937_64 random_;
 };
 

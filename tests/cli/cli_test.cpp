@@ -135,6 +135,72 @@ TEST_F(Cli, ExecAcknowledgesOrGivesBack) {
   EXPECT_EQ(one("mooring receive q --count 1 --json")["attempt"], 2);
 }
 
+TEST_F(Cli, DeadLettersAreSeenGivenBackExportedAndPurged) {
+  service_.start();
+  run("mooring create q --capacity 4096");
+  EXPECT_EQ(one("mooring set q max_deliveries=1 retry_initial=250ms --json")["set"]["retry_initial"], "250ms");
+  EXPECT_EQ(one("mooring info q --json")["groups"][0]["settings"]["max_deliveries"], "1");
+  const Ran typo = run("mooring set q retry_intial=1s 2>&1");
+  EXPECT_EQ(typo.exit_code, 1);
+  EXPECT_NE(typo.out.find("did you mean retry_initial?"), std::string::npos) << typo.out;
+  EXPECT_EQ(run("mooring set q retry_initial 2>/dev/null").exit_code, 1);
+  EXPECT_EQ(run("mooring set q retry_initial=5 2>/dev/null").exit_code, 1);
+
+  run("seq 1 6 | mooring publish q");
+  run("mooring receive q --count 3 --nack --code 7 --reason 'no such customer'");
+  run("mooring receive q --count 3 --reject --reason never");
+  const auto dead = [&] { return one("mooring info q --json")["groups"][0]["dead"]; };
+  for (int look = 0; look < 1000 && dead() != 6; ++look) {
+  }
+  ASSERT_EQ(dead(), 6);
+  const auto rows = run("mooring dlq ls q --json").objects();
+  ASSERT_EQ(rows.size(), 6U);
+  EXPECT_EQ(rows[0]["reason"], "max_deliveries");
+  EXPECT_EQ(rows[0]["text"], "no such customer");
+  EXPECT_EQ(rows[0]["code"], 7);
+  EXPECT_EQ(rows[5]["reason"], "rejected");
+  EXPECT_EQ(run("mooring dlq ls q --reason rejected --limit 2 --json").objects().size(), 2U);
+  EXPECT_EQ(run("mooring dlq ls q --older-than 1h --json").out, "");
+  EXPECT_EQ(run("mooring dlq ls q --reason silly 2>/dev/null").exit_code, 1);
+  const std::string seq = rows[1]["seq"].dump();
+  const Json shown = one("mooring dlq show q " + seq + " --json");
+  EXPECT_EQ(shown["data"], "2");
+  EXPECT_EQ(shown["attempts"].size(), 1U);
+  EXPECT_EQ(shown["attempts"][0]["consumer"], "mooring");
+  EXPECT_NE(run("mooring dlq show q " + seq).out.find("payload\n2\n"), std::string::npos);
+  EXPECT_EQ(run("mooring dlq show q 1 2>/dev/null").exit_code, 1);
+
+  // With every process dead, too.
+  EXPECT_EQ(run("mooring shutdown").exit_code, 0);
+  EXPECT_EQ(service_.wait_supervisor(), 0);
+  EXPECT_EQ(run("mooring dlq ls q --json").objects().size(), 6U);
+  EXPECT_EQ(run("mooring dlq export q --file dead.jsonl").exit_code, 0);
+  EXPECT_EQ(run("wc -l < dead.jsonl").out, "6\n");
+  EXPECT_EQ(run("mooring dlq redrive q 2>/dev/null").exit_code, 1) << "nobody serves";
+  service_.start();
+
+  EXPECT_EQ(one("mooring dlq redrive q --dry-run --json")["redriven"], 6);
+  EXPECT_EQ(one("mooring dlq redrive q --canary 1 --json")["redriven"], 1);
+  EXPECT_EQ(run("mooring receive q --count 1").out, "1\n");
+  EXPECT_EQ(one("mooring dlq redrive q --seq " + seq + " --json")["redriven"], 1);
+  EXPECT_EQ(run("mooring receive q --count 1").out, "2\n");
+  EXPECT_EQ(run("mooring dlq purge q 2>/dev/null").exit_code, 1) << "it asks which";
+  EXPECT_EQ(one("mooring dlq purge q --reason rejected --json")["purged"], 3);
+  EXPECT_EQ(one("mooring dlq purge q --all --json")["purged"], 1);
+  EXPECT_EQ(dead(), 0);
+}
+
+TEST_F(Cli, APausedGroupSaysSoAndGoesOn) {
+  service_.start();
+  run("mooring create q --capacity 4096");
+  run("mooring publish q hello");
+  EXPECT_EQ(one("mooring pause q --json")["paused"], true);
+  EXPECT_EQ(run("mooring receive q").exit_code, 4);
+  EXPECT_NE(run("mooring info q").out.find("mooring resume"), std::string::npos);
+  EXPECT_EQ(one("mooring resume q --json")["paused"], false);
+  EXPECT_EQ(run("mooring receive q").out, "hello\n");
+}
+
 TEST_F(Cli, HeadersGoInAndComeOut) {
   service_.start();
   run("mooring create q --capacity 4096");

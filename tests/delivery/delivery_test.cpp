@@ -172,6 +172,59 @@ TEST_F(Delivery, WhatIsReleasedIsNotAFailure) {
   EXPECT_TRUE(dead_come_to(1));
 }
 
+// --- Times --------------------------------------------------------------------------------------------------------
+
+mooring_publish_options timed(std::uint64_t delay_ns, std::uint64_t ttl_ns, std::uint32_t on_expire = 0) {
+  mooring_publish_options options;
+  mooring_publish_options_init(&options, sizeof options);
+  options.delay_ns = delay_ns;
+  options.ttl_ns = ttl_ns;
+  if (on_expire != 0) options.on_expire = on_expire;
+  return options;
+}
+
+TEST_F(Delivery, ADelayedMessageComesInItsTimeAndAsIfForTheFirst) {
+  Instance instance = open();
+  Producer producer = instance.open_producer("q");
+  Consumer consumer = instance.open_consumer("q");
+  const std::uint64_t before = wall_ns();
+  const mooring_publish_options late = timed(60 * kMs, 0);
+  std::uint64_t seq = 0;
+  ASSERT_EQ(mooring_publish_with(producer.get(), "late", 4, &late, kPatienceNs, &seq), MOORING_OK);
+  producer.publish("now");
+  EXPECT_TRUE(consumer.ack(got(consumer.receive(kPatienceNs))));
+  EXPECT_FALSE(consumer.receive(0).has_value());
+  const mooring_message message = got(consumer.receive(kPatienceNs));
+  EXPECT_GE(wall_ns() - before, 60 * kMs);
+  EXPECT_EQ(text_of(message), "late");
+  EXPECT_EQ(message.attempt, 1U);
+  EXPECT_EQ(message.flags & MOORING_REDELIVERED, 0U);
+  EXPECT_TRUE(consumer.ack(message));
+  EXPECT_EQ(counters().failed_total[static_cast<int>(FailReason::kNack)], 0U);
+}
+
+TEST_F(Delivery, WhatExpiresIsDeadOrDroppedAndNeverShown) {
+  Instance instance = open();
+  set(instance, {{"backoff", "50ms"}});
+  Producer producer = instance.open_producer("q");
+  Consumer consumer = instance.open_consumer("q");
+  const mooring_publish_options kept = timed(0, 1);
+  const mooring_publish_options dropped = timed(0, 1, MOORING_ON_EXPIRE_DROP);
+  const mooring_publish_options waits = timed(0, 30 * kMs);
+  ASSERT_EQ(mooring_publish_with(producer.get(), "kept", 4, &kept, kPatienceNs, nullptr), MOORING_OK);
+  ASSERT_EQ(mooring_publish_with(producer.get(), "dropped", 7, &dropped, kPatienceNs, nullptr), MOORING_OK);
+  producer.publish("alive");
+  EXPECT_EQ(text_of(got(consumer.receive(kPatienceNs))), "alive");
+  ASSERT_TRUE(dead_come_to(1));
+  EXPECT_EQ(dead().at(0).record.dead_reason, static_cast<u32>(DeadReason::kExpired));
+  ASSERT_TRUE(eventually([&] { return counters().dropped_total == 1; }));
+  // And one that expires while it waits for its retry.
+  ASSERT_EQ(mooring_publish_with(producer.get(), "waits", 5, &waits, kPatienceNs, nullptr), MOORING_OK);
+  EXPECT_TRUE(consumer.nack(got(consumer.receive(kPatienceNs))));
+  ASSERT_TRUE(dead_come_to(2));
+  EXPECT_FALSE(consumer.receive(0).has_value());
+}
+
 // --- Exclusive groups: in their place ---------------------------------------------------------------------------
 
 struct ExclusiveDelivery : Delivery, ::testing::WithParamInterface<std::uint32_t> {
@@ -256,6 +309,26 @@ TEST_P(ExclusiveDelivery, WhatFailedComesAgainBeforeAnythingLaterAndDiesInItsTim
   EXPECT_EQ(again.attempt, 4U);
   EXPECT_TRUE(consumer.ack(again));
   EXPECT_TRUE(eventually([&] { return counters().store_bytes == 0; }));
+}
+
+TEST_P(ExclusiveDelivery, ADelayedMessageHoldsWhatComesLater) {
+  Instance instance = open_exclusive();
+  Producer producer = instance.open_producer("q");
+  Consumer consumer = instance.open_consumer("q", group());
+  const std::uint64_t before = wall_ns();
+  const mooring_publish_options late = timed(40 * kMs, 0);
+  const mooring_publish_options gone = timed(0, 1);
+  ASSERT_EQ(mooring_publish_with(producer.get(), "gone", 4, &gone, kPatienceNs, nullptr), MOORING_OK);
+  ASSERT_EQ(mooring_publish_with(producer.get(), "late", 4, &late, kPatienceNs, nullptr), MOORING_OK);
+  producer.publish("later");
+  for (const char* text : {"late", "later"}) {
+    const mooring_message message = got(consumer.receive(kPatienceNs));
+    EXPECT_EQ(text_of(message), text);
+    EXPECT_EQ(message.attempt, 1U);
+    EXPECT_GE(wall_ns() - before, 40 * kMs);
+    EXPECT_TRUE(consumer.ack(message));
+  }
+  EXPECT_TRUE(dead_come_to(1));
 }
 
 TEST_P(ExclusiveDelivery, SeveralMayFailAndTheRestIsSettledAroundThem) {
