@@ -177,11 +177,12 @@ class ExclusiveConsumer {
     }
   }
 
-  // True: settled now. False: stale (settled before, or never delivered).
-  bool ack(u64 seq) {
+  // True: settled now. False: stale (settled before, never delivered, or an earlier delivery than the present one:
+  // `attempt`, 0 for any).
+  bool ack(u64 seq, u32 attempt = 0) {
     if (seq < acked_.seq || seq >= next_.seq) return false;
+    if (seq < touched_end_ && is_stale(seq, attempt)) return false;
     if (seq == acked_.seq) {
-      if (comes_again(seq)) return false;
       if (!step_acked()) return false;
       while (acked_.seq < touched_end_ && acked_.seq < next_.seq && word_kind(acked_.seq) == layout::Kind::kAcked) {
         if (!step_acked()) break;
@@ -189,7 +190,6 @@ class ExclusiveConsumer {
       store_acked();
       return true;
     }
-    if (comes_again(seq) || (seq < touched_end_ && word_kind(seq) == layout::Kind::kAcked)) return false;
     put_word(seq, layout::make_word(group_.lap(seq), layout::Kind::kAcked, 0, 0));
     return true;
   }
@@ -287,6 +287,14 @@ class ExclusiveConsumer {
     if (seq >= touched_end_) return false;
     const layout::Kind kind = word_kind(seq);
     return kind == layout::Kind::kReady || kind == layout::Kind::kNacked;
+  }
+
+  // A word says that it is not with the application (also: a dead letter by now), or that it was given out again since.
+  bool is_stale(u64 seq, u32 attempt) const {
+    const u64 word = A::load(group_.word(seq), std::memory_order_relaxed);  // own words, or decided (DECIDED)
+    if (layout::word_laps_ahead(word, group_.lap(seq)) != 0) return false;
+    return layout::word_kind(word) != layout::Kind::kLeased ||
+           (attempt != 0 && layout::aux_acquired(layout::word_aux(word)) != attempt);
   }
 
   // With the application, and how often it was given out.

@@ -586,11 +586,11 @@ Code Consumer::ack(const Message& message) {
     const bool wanted = A::load(room_->sleepers, std::memory_order_relaxed) != 0;
     base_moved = competing->help_base(wanted);
   } else if (auto* lane = std::get_if<ExclusiveLane>(&group_)) {
-    stale = !lane->ack(message.seq);
+    stale = !lane->ack(message.seq, message.attempt);
     base_moved = A::load(room_->sleepers, std::memory_order_relaxed) != 0;
     if (base_moved) lane->raise_base();
   } else if (auto* order = std::get_if<ExclusiveOrder>(&group_)) {
-    stale = !order->ack(message.seq);
+    stale = !order->ack(message.seq, message.attempt);
     base_moved = A::load(room_->sleepers, std::memory_order_relaxed) != 0;
     if (base_moved) order->raise_base();
   }

@@ -212,7 +212,7 @@ TEST_F(Cli, HeadersGoInAndComeOut) {
   const std::uint64_t before_ns = wall_ns();
   EXPECT_EQ(run(publish).exit_code, 0);
   const std::uint64_t after_ns = wall_ns();
-  const Json message = one("mooring receive q --json");
+  const Json message = one("mooring receive q --count 1 --json");
   EXPECT_EQ(message["data"], "hello");
   EXPECT_EQ(message["size"], 5);
   const Json& headers = message["headers"];
