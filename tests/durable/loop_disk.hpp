@@ -1,5 +1,5 @@
-// File systems on loop devices, in a mount namespace of the test's own: whatever becomes of the test, its mounts go with
-// it, and a loop device frees itself with its last user. Needs root.
+// File systems on loop devices, in a mount namespace of the test's own: whatever becomes of the test, its mounts go
+// with it, and a loop device frees itself with its last user. Needs root.
 #pragma once
 
 #include <fcntl.h>
