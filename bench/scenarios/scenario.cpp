@@ -53,6 +53,11 @@ const std::vector<Scenario>& all_scenarios() {
        256,
        {"one-producer", "two-producers"},
        run_durable_throughput},
+      {"durable-stalled",
+       "publish without waiting while the journal stands, against the same while the disk answers",
+       256,
+       {"stalled"},
+       run_durable_stalled},
   };
   return list;
 }

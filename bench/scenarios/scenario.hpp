@@ -89,6 +89,7 @@ Result<std::vector<ScenarioLine>> run_pairs_mpmc(const Scenario&, const Scenario
 Result<std::vector<ScenarioLine>> run_fanout(const Scenario&, const ScenarioOptions&, PrivateInstance&);
 Result<std::vector<ScenarioLine>> run_ping_pong_early(const Scenario&, const ScenarioOptions&, PrivateInstance&);
 Result<std::vector<ScenarioLine>> run_durable_latency(const Scenario&, const ScenarioOptions&, PrivateInstance&);
+Result<std::vector<ScenarioLine>> run_durable_stalled(const Scenario&, const ScenarioOptions&, PrivateInstance&);
 Result<std::vector<ScenarioLine>> run_durable_throughput(const Scenario&, const ScenarioOptions&, PrivateInstance&);
 Result<std::vector<ScenarioLine>> run_crash_recovery(const Scenario&, const ScenarioOptions&, PrivateInstance&);
 

@@ -170,6 +170,10 @@ typedef struct mooring_queue_options {
   int64_t group_id;           /* Unix group of the queue's files; -1: the supervisor's */
   uint32_t durability;        /* MOORING_VOLATILE, MOORING_DURABLE; 0: volatile */
   uint32_t deliver;           /* MOORING_DELIVER_...; looked at on durable queues; 0: durable */
+  uint64_t journal_quota_bytes; /* durable queues: bytes of disk the journal's messages may take, at least 16 MiB and
+                                   8 of the largest messages; 0: no bound. Used up, publishers get
+                                   MOORING_ERR_DISK_FULL until consumers have acknowledged enough; what consumers
+                                   write may go a few MiB beyond. Another value is another queue (ERR_EXISTS). */
 } mooring_queue_options;
 MOORING_API void mooring_queue_options_init(mooring_queue_options* options, size_t size);
 
@@ -403,6 +407,26 @@ MOORING_API int mooring_durable_seq(mooring_producer* producer, uint64_t* seq);
  * this producer, for poll, epoll and event loops. Owned by the producer; do not read or close it. A readiness may be
  * spurious. MOORING_ERR_BAD_ARGUMENT on a volatile queue. */
 MOORING_API int mooring_durable_fd(mooring_producer* producer, int* fd);
+
+/* mooring_durable_callback: have a function called when more has become durable.
+ *   call        null: call nobody any more. One for each producer handle; a new one takes the place of the one before.
+ *   user        passed on.
+ * The function gets `durable_seq`, below which every message of the queue is on the disk (also those of other
+ * producers), and `result`: MOORING_OK, or once, as its last call, MOORING_ERR_IO (the journal failed: nothing more
+ * becomes durable; what is not below durable_seq may be lost) or MOORING_ERR_CLOSED (the queue was removed). The first
+ * call comes at once with what is durable by now. Positions rise from call to call; several steps may come as one call.
+ * Threads   one library thread makes all these calls of a process, one after the other, with every signal blocked. The
+ *           function may call anything but functions of this producer (a handle belongs to one thread at a time) and
+ *           must not throw. While it runs, other such calls of the process wait; nothing else does.
+ *           mooring_durable_callback and mooring_producer_close return when no call of the function before runs or ever
+ *           will; so do not hold a lock that the function takes.
+ * Crash     the calls end with the process, and a child of fork makes none. A supervisor that is down is no failure:
+ *           the calls go on with the next one. A call is no acknowledgement to others: who must know after a crash
+ *           what was acknowledged notes it.
+ * Returns   MOORING_OK, MOORING_ERR_BAD_ARGUMENT (a volatile queue), MOORING_ERR_NO_MEMORY (no thread, no descriptor),
+ *           MOORING_ERR_FORKED */
+typedef void (*mooring_durable_call)(uint64_t durable_seq, int result, void* user);
+MOORING_API int mooring_durable_callback(mooring_producer* producer, mooring_durable_call call, void* user);
 
 /* mooring_reserve, mooring_commit, mooring_abort: publish without a copy, by writing into the lane.
  *   data        out: `size` bytes, aligned to 8, the caller's until commit, abort, or any other publish or reserve of

@@ -185,6 +185,11 @@ class Producer {
     return fd;
   }
 
+  // `call` runs on a thread of the library when more has become durable; null ends it. See mooring_durable_callback.
+  void set_durable_callback(mooring_durable_call call, void* user) {
+    detail::checked(mooring_durable_callback(handle_.get(), call, user));
+  }
+
   mooring_producer* get() const noexcept { return handle_.get(); }
   void close() noexcept { handle_.reset(); }
 

@@ -324,6 +324,7 @@ int mooring_queue_create(mooring_instance* instance, const char* queue, const mo
     if (known.file_mode != 0) wanted.file_mode = known.file_mode;
     if (known.durability != 0) wanted.durability = static_cast<mooring::layout::Durability>(known.durability);
     if (known.deliver != 0) wanted.deliver = static_cast<mooring::layout::Deliver>(known.deliver);
+    wanted.journal_quota_bytes = known.journal_quota_bytes;
     if (known.group_id >= 0) wanted.group_id = static_cast<mooring::u32>(known.group_id);
     return code_of(instance->instance->request({{"op", "create_queue"},
                                                 {"queue", queue},
@@ -539,6 +540,17 @@ int mooring_durable_fd(mooring_producer* producer, int* fd) {
     if (!descriptor) return code_of(descriptor);
     *fd = *descriptor;
     return Code::kOk;
+  });
+}
+
+int mooring_durable_callback(mooring_producer* producer, mooring_durable_call call, void* user) {
+  if (producer == nullptr) return bad("durable_callback: producer is null");
+  return guarded([&] {
+    mooring::DurableWatch::Call wanted;
+    if (call != nullptr) {
+      wanted = [call, user](mooring::u64 seq, Code result) { call(seq, static_cast<int>(result), user); };
+    }
+    return code_of(producer->producer->watch_durable(std::move(wanted)));
   });
 }
 

@@ -67,8 +67,8 @@ tl::unexpected<Error> refusal(const Disk& disk, RecoveryRow row, const LogScan& 
     case RecoveryRow::kForeign: return fail(Code::kBadArgument, text + "; give each queue a directory of its own");
     default:
       return fail(Code::kCorrupt, text +
-                                      "; restore the files from a copy (`mooring journal verify` and `dump` show "
-                                      "what is still whole); nothing was changed");
+                                      "; restore the files from a copy, or give up what is lost: `mooring journal "
+                                      "salvage DIR` (`verify` says what that is); nothing was changed");
   }
 }
 

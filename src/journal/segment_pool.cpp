@@ -39,14 +39,14 @@ SegmentPool::SegmentPool(Disk& disk, const LogOptions& options, u64 next_number,
     : disk_(disk), options_(options), next_number_(next_number), total_bytes_(live_bytes) {}
 
 // Without the mutex: whoever calls has reserved the bytes in total_bytes_.
-Result<SegmentPool::Waiting> SegmentPool::make(u64 bytes) {
+Result<SegmentPool::Waiting> SegmentPool::make(u64 bytes, SegmentUse use) {
   Waiting made;
   made.bytes = bytes;
   {
     const std::scoped_lock lock(mutex_);
     // A try on a full disk is not free, and every message would make one.
     if (is_full_) return fail(Code::kDiskFull, disk_.name() + ": the disk was full when a segment was last made");
-    if (options_.quota_bytes != 0 && total_bytes_ + bytes > options_.quota_bytes) {
+    if (use == SegmentUse::kMessages && options_.quota_bytes != 0 && total_bytes_ + bytes > options_.quota_bytes) {
       is_full_ = true;
       return fail(Code::kDiskFull, disk_.name() + ": the log may have " + std::to_string(options_.quota_bytes) +
                                        " bytes and has " + std::to_string(total_bytes_) +
@@ -100,7 +100,7 @@ Status SegmentPool::fill_reserve() {
       const std::scoped_lock lock(mutex_);
       if (reserve_.size() >= options_.reserve_count) return {};
     }
-    auto made = make(options_.small_segment_bytes);
+    auto made = make(options_.small_segment_bytes, SegmentUse::kControl);
     if (!made) return fail(made.error());
     const std::scoped_lock lock(mutex_);
     const std::string name = "reserve-" + made->name.substr(4);
@@ -113,7 +113,7 @@ Status SegmentPool::fill_reserve() {
   }
 }
 
-Status SegmentPool::make_next(u64 bytes) {
+Status SegmentPool::make_next(u64 bytes, SegmentUse use) {
   Waiting waiting;
   {
     const std::scoped_lock lock(mutex_);
@@ -137,7 +137,7 @@ Status SegmentPool::make_next(u64 bytes) {
     }
   }
   if (!waiting.file) {
-    auto made = make(bytes);
+    auto made = make(bytes, use);
     if (!made) return fail(made.error());
     waiting = std::move(*made);
   }
@@ -169,7 +169,7 @@ Status SegmentPool::prepare() {
     is_full_ = false;
   }
   if (auto filled = fill_reserve(); !filled) return filled;
-  return make_next(options_.segment_bytes);
+  return make_next(options_.segment_bytes, SegmentUse::kMessages);
 }
 
 bool SegmentPool::reserve_is_whole() const {
@@ -190,7 +190,8 @@ Result<PreparedSegment> SegmentPool::take(u64 bytes, SegmentUse use) {
     }
   }
   Status made =
-      make_next(std::max(bytes, use == SegmentUse::kMessages ? options_.segment_bytes : options_.small_segment_bytes));
+      make_next(std::max(bytes, use == SegmentUse::kMessages ? options_.segment_bytes : options_.small_segment_bytes),
+                use);
   const std::scoped_lock lock(mutex_);
   if (made && next_) {
     PreparedSegment taken{std::move(next_->file), next_number_, next_->bytes, false};

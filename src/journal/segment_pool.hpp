@@ -7,6 +7,8 @@
 //
 // WHO       take() and recycle(): the writer's thread. prepare() and recycle(): also a second thread of the owner.
 //           One mutex; files are made outside of it, renamed and synced under it.
+// QUOTA     Binds what is made for messages. Segments for control records and the reserve pass: they are small, help to
+//           free space, and a log that has used its quota up is opened again like any other.
 // IF A PROCESS STOPS   new-, reserve- and spare- files are removed by the next opening (late zero-writes may still be
 //           on their way into them); a log- file that is not begun likewise. Nothing in them was ever announced.
 //
@@ -63,10 +65,10 @@ class SegmentPool {
     std::string name;
     u64 bytes = 0;
   };
-  Result<Waiting> make(u64 bytes);
+  Result<Waiting> make(u64 bytes, SegmentUse use);
   Status rename_for_good(const std::string& from, const std::string& to);
   Status fill_reserve();
-  Status make_next(u64 bytes);
+  Status make_next(u64 bytes, SegmentUse use);
   void drop(Waiting& waiting);
 
   Disk& disk_;

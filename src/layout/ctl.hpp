@@ -39,10 +39,11 @@ struct QueueConstants {
   Durability durability;
   Deliver deliver;
   u8 log_uuid[16];        // of the log that a durable queue belongs to; zero on volatile ones
+  u64 journal_quota_bytes;  // that the messages in the log may take; 0: no bound
   u64 created_wall_ns;
   u64 check;              // XXH3-64 of the bytes before this field
 };
-static_assert(sizeof(QueueConstants) == 192, "no padding");
+static_assert(sizeof(QueueConstants) == 200, "no padding");
 
 enum class QueueLife : u64 { kOpen = 1, kRemoved = 2, kFailed = 3 };
 // Of the journal of a durable queue. kStopped: its supervisor is not there (yet, or any more).

@@ -49,6 +49,7 @@ Json queue_options_to_json(const QueueOptions& options) {
                {"lane_bytes", options.lane_bytes},       {"producers_max", options.producers_max},
                {"consumers_max", options.consumers_max}, {"groups_max", options.groups_max},
                {"file_mode", options.file_mode},         {"small_for_tests", options.small_for_tests}};
+  if (options.journal_quota_bytes != 0) json["journal_quota_bytes"] = options.journal_quota_bytes;
   if (options.group_id.has_value()) json["group_id"] = *options.group_id;
   return json;
 }
@@ -92,6 +93,11 @@ Result<QueueOptions> queue_options_from_json(const Json& object) {
   options.overflow = static_cast<layout::Overflow>(overflow);
   options.durability = static_cast<layout::Durability>(durability);  // plan_queue refuses what it does not know
   options.deliver = static_cast<layout::Deliver>(deliver);
+  if (object.contains("journal_quota_bytes")) {
+    const auto quota = number_member(object, "journal_quota_bytes", 0, kAny);
+    if (!quota) return fail(quota.error());
+    options.journal_quota_bytes = *quota;
+  }
   if (object.contains("group_id")) {
     const auto group = number_member(object, "group_id", 0, kAny32);
     if (!group) return fail(group.error());

@@ -70,8 +70,12 @@ Result<std::unique_ptr<Producer>> Producer::open(std::shared_ptr<Instance> insta
 }
 
 Producer::~Producer() {
-  // The thread behind the descriptor did not cross the fork: waiting for its end there would never end.
-  if (instance_->is_forked()) static_cast<void>(durable_descriptor_.release());
+  // The threads behind them did not cross the fork: waiting for their end there would never end.
+  if (instance_->is_forked()) {
+    static_cast<void>(durable_descriptor_.release());
+    static_cast<void>(durable_watch_.release());
+  }
+  durable_watch_.reset();  // no call from here on
   if (!granted_ || instance_->is_forked()) return;
   if (order_writer_.has_value()) order_writer_->settle_tail();
   // CLOSED: release; the supervisor acquires it, now or when it is back, and frees the lane without a death.
@@ -505,8 +509,8 @@ Code Producer::check_journal() const {
   switch (static_cast<layout::JournalLife>(A::load(queue_->files().state().journal_life, std::memory_order_relaxed))) {
     case layout::JournalLife::kDiskFull:
       return fail_with(Code::kDiskFull,
-                       fmt::format("queue {}: the disk of its journal is full, so nothing more can be promised; make "
-                                   "room there, or let consumers finish messages: it goes on by itself",
+                       fmt::format("queue {}: the disk of its journal is full or its quota used up, so nothing more "
+                                   "can be promised; make room, or let consumers finish messages: it goes on by itself",
                                    queue_->name()));
     case layout::JournalLife::kFailed:
       return fail_with(Code::kIo, fmt::format("queue {}: its journal failed twice and takes nothing more; what was "
@@ -531,6 +535,21 @@ Result<int> Producer::durable_descriptor() {
     durable_descriptor_ = std::move(*made);
   }
   return durable_descriptor_->fd();
+}
+
+Status Producer::watch_durable(DurableWatch::Call call) {
+  if (instance_->is_forked()) {
+    return fail(Code::kForked, "this producer belongs to the parent process; open one of your own");
+  }
+  if (!durable_) {
+    return fail(Code::kBadArgument, fmt::format("queue {} is volatile: nothing of it becomes durable", queue_->name()));
+  }
+  durable_watch_.reset();
+  if (!call) return {};
+  Result<std::unique_ptr<DurableWatch>> made = DurableWatch::make(queue_, std::move(call));
+  if (!made) return fail(made.error());
+  durable_watch_ = std::move(*made);
+  return {};
 }
 
 Code Producer::wait_durable(u64 seq, u64 timeout_ns) {

@@ -11,6 +11,7 @@
 
 #include "group/release_mark.hpp"
 #include "message/encoder.hpp"
+#include "queue/durable_watch.hpp"
 #include "queue/instance.hpp"
 #include "queue/queue.hpp"
 #include "queue/sleeper.hpp"
@@ -63,6 +64,8 @@ class Producer {
   u64 durable_seq();
   // Readable when that has moved since the last durable_seq(). Made on first use; owned by the producer.
   Result<int> durable_descriptor();
+  // Calls it whenever that has moved, instead of the one before; an empty one: nobody any more (durable_watch.hpp).
+  Status watch_durable(DurableWatch::Call call);
 
   u32 lane_index() const { return lane_index_; }
 
@@ -131,6 +134,7 @@ class Producer {
 
   u64 last_seq_ = 0;  // of our last message; kept on durable queues
   std::unique_ptr<WakeDescriptor> durable_descriptor_;
+  std::unique_ptr<DurableWatch> durable_watch_;
   std::size_t reserved_bytes_ = 0;  // of payload
   FrameHead reserved_head_;
   bool reserved_ = false;

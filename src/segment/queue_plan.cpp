@@ -125,6 +125,14 @@ Result<QueueConstants> plan_queue(std::string_view name, const QueueOptions& opt
   // Of a volatile queue nothing is ever durable: one value, so that equal queues are equal.
   constants.deliver =
       options.durability == layout::Durability::kDurable ? options.deliver : layout::Deliver::kEarly;
+  constants.journal_quota_bytes = options.journal_quota_bytes;
+  if (const u64 quota = options.journal_quota_bytes; quota != 0) {
+    if (options.durability != layout::Durability::kDurable) {
+      return refuse("journal_quota is for durable queues; this one is volatile and has no journal");
+    }
+    const u64 least = std::max(kJournalQuotaMin, kJournalQuotaMessages * constants.max_message_bytes);
+    if (auto good = option("journal_quota", quota, least, ~u64{0} >> 1); !good) return fail(good.error());
+  }
   constants.park_store_bytes = std::max(kParkStoreBytesDefault, align_up(4 * lane_bytes, layout::kParkStepBytes));
   return constants;
 }

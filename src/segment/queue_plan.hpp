@@ -24,6 +24,9 @@ inline constexpr u64 kParksMin = 64;
 inline constexpr u64 kParksMax = u64{1} << 17;
 inline constexpr u32 kProducersMax = 1023;
 inline constexpr u32 kConsumersMax = 2047;
+// Less leaves no room for a few segments, each of which holds a few of the largest messages.
+inline constexpr u64 kJournalQuotaMin = u64{16} << 20;
+inline constexpr u64 kJournalQuotaMessages = 8;
 // Messages that left the window: stragglers, retries, dead letters. A bound, not a reservation: the file grows as it is
 // needed; a million dead letters of 64 bytes take 0.5 GiB.
 inline constexpr u64 kParkStoreBytesDefault = u64{1} << 30;
@@ -36,6 +39,7 @@ struct QueueOptions {
   layout::Overflow overflow = layout::Overflow::kBlock;
   layout::Durability durability = layout::Durability::kVolatile;
   layout::Deliver deliver = layout::Deliver::kDurable;  // looked at where durability = durable
+  u64 journal_quota_bytes = 0;  // durable: disk that the messages of the log may take; 0: no bound
   // Messages that can be between publish and the end of every group: N and NG. Rounded up to a power of two, 4096 to
   // 2^24. Tests set `small_for_tests` for less (4 messages, and lanes of 256 bytes where lane_bytes says so).
   u64 capacity = kCapacityDefault;

@@ -25,6 +25,13 @@ Result<journal::LogOptions> log_options(const DurableQueue& queue) {
   // Of the first segment, made before anybody is served, and the reserve: one full block, and a little.
   options.small_segment_bytes = journal::kSegmentHeaderBytes + options.block_bytes + (u64{256} << 10);
   options.message_bytes_max = std::max(options.message_bytes_max, plan->max_message_bytes);
+  if (const u64 quota = queue.options.journal_quota_bytes; quota != 0) {
+    // Several segments fit, so that what was acknowledged frees some while others fill.
+    options.quota_bytes = quota;
+    options.segment_bytes = std::clamp(align_up(quota / 8, journal::kBlockAlignment), options.small_segment_bytes,
+                                       options.segment_bytes);
+    options.snapshot_interval_bytes = std::min(options.snapshot_interval_bytes, options.segment_bytes);
+  }
   return options;
 }
 

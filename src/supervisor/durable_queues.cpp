@@ -1,7 +1,9 @@
 #include "supervisor/durable_queues.hpp"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <linux/magic.h>
+#include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -41,16 +43,44 @@ Status sync_directory(const File& directory) {
   return {};
 }
 
+// The directory and those above it that are missing, each with its name on the disk before the next one is made: a log
+// is worth nothing where a power cut takes the directory. What stands above is synced also when the directory is there:
+// who made it may have been killed before.
+Status make_durably(const std::string& path) {
+  std::error_code error;
+  const std::filesystem::path whole = std::filesystem::absolute(path, error).lexically_normal();
+  const std::filesystem::path directory = whole.has_filename() ? whole : whole.parent_path();
+  const auto trouble = [&path](int number) {
+    return fail_errno(number, "cannot make " + path + " for journals; name a place with MOORING_DATA");
+  };
+  if (error) return trouble(error.value());
+  std::filesystem::path made = directory.root_path();
+  for (const std::filesystem::path& name : directory.relative_path()) {
+    const std::filesystem::path parent = made;
+    made /= name;
+    const bool is_last = made == directory;
+    if (::mkdir(made.c_str(), is_last ? 0700 : 0777) == 0) {
+      MOORING_KILL_POINT("durable.data_made");
+    } else if (errno != EEXIST) {
+      if (std::filesystem::is_directory(made, error)) continue;  // a read-only file system says so first
+      return trouble(errno);
+    } else if (!is_last) {
+      continue;
+    }
+    // Not open_directory(): what stands above may be a link. What may not be read was there before us.
+    const File above(::open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!above.is_open() && errno == EACCES) continue;
+    if (!above.is_open()) return trouble(errno);
+    if (::fsync(above.fd()) != 0 && errno != EINVAL) return trouble(errno);  // EINVAL: it has no such thing
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<DurableQueues> DurableQueues::open(const std::string& path, bool create) {
   if (create) {
-    std::error_code error;
-    const bool made = std::filesystem::create_directories(path, error);
-    if (error) {
-      return fail_errno(error.value(), "cannot make " + path + " for journals; name a place with MOORING_DATA");
-    }
-    if (made) std::filesystem::permissions(path, std::filesystem::perms::owner_all, error);
+    if (Status made = make_durably(path); !made) return fail(made.error());
   }
   Result<File> directory = open_directory(path);
   if (!directory) return fail(directory.error());

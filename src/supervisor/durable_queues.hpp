@@ -7,10 +7,11 @@
 //   <data>/.old-q-<name>          being removed        }
 //
 // IF THE SUPERVISOR STOPS   between two steps: the rename decides, in both directions, and the directory is synced
-// before anybody is told. Shared memory may be there without the directory (killed between the two removals): a durable
-// queue without its log is no queue, and is removed.
+// before anybody is told. <data> itself is made with the directories above it, each synced into its parent. Shared
+// memory may be there without the directory (killed between the two removals): a durable queue without its log is no
+// queue, and is removed.
 //
-// TESTED BY  durable/durable_queues_test
+// TESTED BY  durable/durable_queues_test, durable/durable_trace_test
 #pragma once
 
 #include <string>

@@ -751,6 +751,9 @@ Result<Json> Supervisor::create_queue_request(const Client& client, const Json& 
     if (have.durability != plan->durability || have.deliver != plan->deliver) {
       return differs("durability", durability(have), durability(*plan));
     }
+    if (have.journal_quota_bytes != plan->journal_quota_bytes) {
+      return differs("journal_quota_bytes", have.journal_quota_bytes, plan->journal_quota_bytes);
+    }
     if (have.words != plan->words) return differs("capacity", have.words, plan->words);
     if (const u64 lane_bytes = lane_bytes_of(*name, have); lane_bytes != plan->lane_bytes) {
       return differs("lane_bytes", lane_bytes, plan->lane_bytes);

@@ -64,14 +64,15 @@ TEST_P(EachScenario, DeliversEverythingAndReportsEachKind) {
 
 INSTANTIATE_TEST_SUITE_P(Scenarios, EachScenario,
                          testing::Values("pingpong-spsc", "pingpong-mpmc", "pingpong-parked", "throughput-spsc",
-                                         "throughput-mpmc", "pairs-mpmc", "fanout", "crash-recovery"),
+                                         "throughput-mpmc", "pairs-mpmc", "fanout", "crash-recovery",
+                                         "durable-stalled"),
                          [](const auto& one) {
                            std::string name = one.param;
                            std::replace(name.begin(), name.end(), '-', '_');
                            return name;
                          });
 
-TEST(Scenarios, ListIsWhatTheTestsRun) { EXPECT_EQ(scenarios().size(), 11U); }
+TEST(Scenarios, ListIsWhatTheTestsRun) { EXPECT_EQ(scenarios().size(), 12U); }
 
 TEST(Scenarios, SizesThatDoNotDivideTheRingAndLargeOnes) {
   ScenarioOptions options = tiny();

@@ -172,9 +172,11 @@ class Service {
 
   // Starts mooringd and waits until it serves.
   void start(const std::vector<std::string>& more = {}) {
-    pid_ = spawn(more);
+    begin(more);
     ASSERT_TRUE(logged("serves")) << said_;
   }
+  // Starts it and does not wait: logged("serves") does.
+  void begin(const std::vector<std::string>& more = {}) { pid_ = spawn(more); }
   // Starts one that logs errors only, for tests that make it say so much that nobody reads it all; it serves when it
   // can be connected to, by a socket that is closed at once.
   void start_quietly() {

@@ -59,6 +59,7 @@ void add_rm(CLI::App& app, Context& context);
 void add_group_settings(CLI::App& app, Context& context);
 void add_dlq(CLI::App& app, Context& context);
 void add_journal(CLI::App& app, Context& context);
+void add_journal_salvage(CLI::App& journal, Context& context);  // a subcommand of it
 void add_bench(CLI::App& app, Context& context);
 void add_shutdown(CLI::App& app, Context& context);
 

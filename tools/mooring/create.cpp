@@ -16,6 +16,7 @@ struct Create {
   std::uint64_t capacity = 0;
   std::string max_message = "0";
   std::string lane = "0";
+  std::string journal_quota = "0";
   std::uint32_t producers = 0;
   std::uint32_t consumers = 0;
   std::uint32_t groups_max = 0;
@@ -35,6 +36,7 @@ int run(const Create& create, const Context& context) {
   options.capacity = create.capacity;
   options.max_message_bytes = parse_size(create.max_message);
   options.lane_bytes = parse_size(create.lane);
+  options.journal_quota_bytes = parse_size(create.journal_quota);
   options.producers_max = create.producers;
   options.consumers_max = create.consumers;
   options.groups_max = create.groups_max;
@@ -93,6 +95,8 @@ void add_create(CLI::App& app, Context& context) {
                    "of a durable queue: what is on the disk, or early, what a power cut may take back")
       ->check(CLI::IsMember({"durable", "early"}))
       ->capture_default_str();
+  command->add_option("--journal-quota", create->journal_quota,
+                      "of a durable queue: disk its messages may take, like 1G; at least 16M (default no bound)");
   command->add_option("--overflow", create->overflow, "what a full queue does to publishers")
       ->check(CLI::IsMember({"block", "reject"}))
       ->capture_default_str();

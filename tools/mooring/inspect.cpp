@@ -127,6 +127,19 @@ QueueReport inspect_queue(const InstanceFiles& instance, const std::string& name
     case layout::QueueLife::kRemoved: report.life = "removed"; break;
     default: report.life = "failed"; break;
   }
+  report.durability = "volatile";
+  if (constants.durability == layout::Durability::kDurable) {
+    report.durability = "durable";
+    report.deliver = constants.deliver == layout::Deliver::kEarly ? "early" : "durable";
+    report.durable_seq = A::load(files.state().durable_seq, std::memory_order_acquire);
+    report.journal_quota_bytes = constants.journal_quota_bytes;
+    switch (static_cast<layout::JournalLife>(A::load(files.state().journal_life, std::memory_order_relaxed))) {
+      case layout::JournalLife::kRunning: report.journal = "running"; break;
+      case layout::JournalLife::kDiskFull: report.journal = "disk full"; break;
+      case layout::JournalLife::kFailed: report.journal = "failed"; break;
+      default: report.journal = "stopped"; break;
+    }
+  }
   for (const std::string& file : take(list_directory(files.directory()))) {
     const Result<File> opened = open_file(files.directory(), file, Access::read_only);
     if (opened) report.memory_bytes += file_size(*opened).value_or(0);
@@ -242,7 +255,7 @@ Json to_json(const HolderReport& holder) {
 Json to_json(const QueueReport& report) {
   Json json = {{"queue", report.name},
                {"kind", report.spsc ? "spsc" : "mpmc"},
-               {"durability", "volatile"},
+               {"durability", report.durability},
                {"state", report.life},
                {"overflow", report.overflow},
                {"capacity_messages", report.capacity},
@@ -255,6 +268,12 @@ Json to_json(const QueueReport& report) {
                {"producer_blocked_seconds_total", static_cast<double>(report.blocked_ns) / 1e9},
                {"path", report.where},
                {"groups", Json::array()}};
+  if (!report.journal.empty()) {
+    json["deliver"] = report.deliver;
+    json["journal"] = report.journal;
+    json["durable_seq"] = report.durable_seq;
+    json["journal_quota_bytes"] = report.journal_quota_bytes != 0 ? Json(report.journal_quota_bytes) : Json();
+  }
   for (const GroupReport& group : report.groups) {
     json["groups"].push_back({{"group", group.name},
                               {"mode", group.exclusive ? "exclusive" : "competing"},

@@ -53,6 +53,11 @@ struct QueueReport {
   std::uint64_t lane_bytes = 0;
   std::uint64_t max_message_bytes = 0;
   std::string overflow;
+  std::string durability;  // volatile, durable
+  std::string deliver;     // of a durable queue: durable, early
+  std::string journal;     // of a durable queue: running, stopped, disk full, failed
+  std::uint64_t durable_seq = 0;
+  std::uint64_t journal_quota_bytes = 0;  // 0: no bound
   std::uint64_t published = 0;
   std::uint64_t bytes_published = 0;
   std::uint64_t blocked_ns = 0;

@@ -1,4 +1,5 @@
-// mooring journal: what a log on disk says, with every process dead, on a copy, and damaged. Changes nothing.
+// mooring journal: what a log on disk says, with every process dead, on a copy, and damaged. Changes nothing, but for
+// `salvage`, which has a file of its own.
 //
 // Exit status: 0 the log is whole; 1 it is damaged (verify says what and where), or only a part of it could be shown;
 // 2 it cannot be read, or wrong arguments.
@@ -229,7 +230,7 @@ int verify(const Context& context, const Arguments& arguments) {
 
 void add_journal(CLI::App& app, Context& context) {
   auto arguments = std::make_shared<Arguments>();
-  CLI::App* journal = app.add_subcommand("journal", "look at a log on disk, with every process dead too");
+  CLI::App* journal = app.add_subcommand("journal", "look at a log on disk, with every process dead too; salvage it");
   journal->require_subcommand(1);
   journal->footer(
       "Example:\n  mooring journal verify /var/lib/mooring/orders\n\nExit status: 0 whole, 1 damaged, 2 cannot "
@@ -246,6 +247,7 @@ void add_journal(CLI::App& app, Context& context) {
   dumping->add_flag("--payload", arguments->payload, "messages with their bytes, in hex");
   dumping->add_option("--from", arguments->from_seq, "messages from this seq on");
   add("verify", "check every block; says what is damaged and where", verify);
+  add_journal_salvage(*journal, context);
 }
 
 }  // namespace mooring::cli
