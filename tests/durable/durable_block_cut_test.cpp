@@ -170,6 +170,7 @@ void record(const std::string& type, FuseDisk& disk, bool with_flushes, Recordin
       Instance instance(service.path());
       mooring_queue_options options = durable_options();
       options.lane_bytes = 8 << 20;
+      options.journal_quota_bytes = 64 << 20;  // so that segments are small: quickly made, and more of them
       instance.create_queue("q", options);
       disk.mark(kFirstSeq).store(instance.open_producer("q").durable_seq());
       disk.mark(kCreated).store(1);

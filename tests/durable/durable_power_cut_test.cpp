@@ -79,6 +79,7 @@ TEST_P(PowerCut, NothingAcknowledgedIsLost) {
     Instance instance(service.path());
     mooring_queue_options options = durable_options();
     options.lane_bytes = 8 << 20;
+    options.journal_quota_bytes = 64 << 20;  // so that segments are small: quickly made, and more of them
     instance.create_queue("q", options);
   }
   std::uint64_t next[2] = {0, 0};  // to come of each producer
