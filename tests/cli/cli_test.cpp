@@ -390,7 +390,8 @@ TEST_F(Cli, ADamagedLogIsSalvagedByHandAndNothingIsDeleted) {
   EXPECT_EQ(run(files).out, before);
   EXPECT_EQ(run("mooring journal salvage /no/such/place 2>&1").exit_code, 2);
 
-  // One byte of bill 300; the block behind it proves that it was announced. Not while its memory is there; then mooringd refuses it, and leaves it as it is.
+  // One byte of bill 300; the block behind it proves that it was announced. Not while its memory is there; then
+  // mooringd refuses it, and leaves it as it is.
   run("f=$(ls instance/data/q-bills/log-* | head -1); at=$(grep -abo bill-300 $f | tail -1 | cut -d: -f1); "
       "printf X | dd of=$f bs=1 seek=$at conv=notrunc 2>/dev/null; cat instance/data/q-bills/log-* | cksum > sum");
   EXPECT_EQ(run("mooring journal verify instance/data/q-bills > /dev/null").exit_code, 1);

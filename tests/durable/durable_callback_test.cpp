@@ -104,6 +104,12 @@ TEST_P(DurableCallback, EndedItIsNeverCalledAgainAndAnotherTakesItsPlace) {
   Instance instance(service_.path());
   instance.create_queue("q", durable_options(GetParam()));
   Producer producer = instance.open_producer("q");
+  // Another queue's, so that the thread does not end with the watch.
+  instance.create_queue("other", durable_options(GetParam()));
+  Producer other = instance.open_producer("other");
+  Told of_other;
+  other.set_durable_callback(&Told::call, &of_other);
+  ASSERT_TRUE(of_other.wait([&] { return of_other.calls != 0; }));
   // One that is inside while it is ended: that waits for it.
   Told slow;
   slow.instead = [](Told& told) {
@@ -117,6 +123,8 @@ TEST_P(DurableCallback, EndedItIsNeverCalledAgainAndAnotherTakesItsPlace) {
   producer.set_durable_callback(&Told::call, &slow);
   ASSERT_TRUE(slow.wait([&] { return slow.entered; }));
   std::thread letting([&] {
+    // Late, so that who does not wait is seen; right is what waits, however long.
+    for (int i = 0; i < 20'000; ++i) ::sched_yield();
     const std::lock_guard lock(slow.mutex);
     slow.may_leave = true;
     slow.changed.notify_all();
@@ -131,7 +139,8 @@ TEST_P(DurableCallback, EndedItIsNeverCalledAgainAndAnotherTakesItsPlace) {
   producer.set_durable_callback(nullptr, nullptr);
   const std::uint64_t calls = told.calls;
   ASSERT_TRUE(producer.publish("y").has_value());
-  // The thread is gone by now; a later watch has one of its own.
+  // With the last watch the thread ends; a later one has a thread of its own.
+  other.close();
   Told again;
   producer.set_durable_callback(&Told::call, &again);
   ASSERT_TRUE(again.wait([&] { return again.calls != 0; }));
