@@ -108,7 +108,7 @@ class CompetingConsumer {
     u64 cell = 0;
     return is_published<A>(order_, scan_, &cell) ||
            layout::back_seq_lo(A::load(group_.head->back, std::memory_order_acquire)) != layout::kBackNone ||
-           A::load(group_.head->parked, std::memory_order_acquire) != 0;
+           some_parked(A::load(group_.head->parked, std::memory_order_acquire));
   }
 
   // Is there anything to take? For whoever decides to sleep: looks at the same words as lease() and takes nothing.

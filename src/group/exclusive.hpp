@@ -207,7 +207,7 @@ class ExclusiveConsumer {
     }
     while (acked_.seq < next_.seq) {
       const bool settled = acked_.seq < touched_end_ && word_kind(acked_.seq) == layout::Kind::kAcked;
-      if (!settled && (acked_.seq > seq || acked_.seq == lowest)) break;
+      if (!settled && (acked_.seq > seq || comes_again(acked_.seq))) break;
       if (!step_acked()) break;
       if (!settled) ++count;
     }
@@ -279,7 +279,8 @@ class ExclusiveConsumer {
   static constexpr u64 kNone = ~u64{0};
 
   layout::Kind word_kind(u64 seq) const {
-    const u64 word = A::load(group_.word(seq), std::memory_order_relaxed);  // own words, or a dead predecessor's
+    // Own words, a dead predecessor's, or decided by the supervisor (DECIDED: acquire).
+    const u64 word = A::load(group_.word(seq), std::memory_order_acquire);
     return layout::word_laps_ahead(word, group_.lap(seq)) == 0 ? layout::word_kind(word) : layout::Kind::kUntouched;
   }
   // Given back, or failed and not decided.
@@ -291,7 +292,7 @@ class ExclusiveConsumer {
 
   // A word says that it is not with the application (also: a dead letter by now), or that it was given out again since.
   bool is_stale(u64 seq, u32 attempt) const {
-    const u64 word = A::load(group_.word(seq), std::memory_order_relaxed);  // own words, or decided (DECIDED)
+    const u64 word = A::load(group_.word(seq), std::memory_order_acquire);  // own words, or decided (DECIDED)
     if (layout::word_laps_ahead(word, group_.lap(seq)) != 0) return false;
     return layout::word_kind(word) != layout::Kind::kLeased ||
            (attempt != 0 && layout::aux_acquired(layout::word_aux(word)) != attempt);
@@ -319,17 +320,16 @@ class ExclusiveConsumer {
   void take_decision() {
     const u64 seq = held_;
     held_ = kNone;
-    for (u64 later = seq + 1; later < touched_end_ && later < next_.seq; ++later) {
-      if (word_kind(later) != layout::Kind::kNacked) continue;
+    if (seq >= next_.seq) return;  // the walk meets it
+    // Those behind it may be decided as well.
+    for (u64 later = seq; later < touched_end_ && later < next_.seq; ++later) {
+      const layout::Kind kind = word_kind(later);
+      if (kind == layout::Kind::kReady) given_back_ = std::min(given_back_, later);
+      if (kind != layout::Kind::kNacked) continue;
       held_ = later;
       break;
     }
-    if (seq >= next_.seq) return;  // the walk meets it
-    if (word_kind(seq) == layout::Kind::kReady) {
-      given_back_ = std::min(given_back_, seq);
-      return;
-    }
-    if (seq != acked_.seq) return;
+    if (seq != acked_.seq || word_kind(seq) != layout::Kind::kAcked) return;
     while (acked_.seq < touched_end_ && acked_.seq < next_.seq && word_kind(acked_.seq) == layout::Kind::kAcked) {
       if (!step_acked()) break;
     }

@@ -248,6 +248,8 @@ class GroupRepair {
       const i64 ahead = layout::word_laps_ahead(word, group_.lap(seq));
       if (ahead < 0) break;  // touched is a prefix
       if (ahead != 0 || layout::word_kind(word) != layout::Kind::kNacked) continue;
+      const u32 aux = layout::word_aux(word);
+      if (!is_plain_failure(layout::nacked_reason(aux), layout::nacked_has_detail(aux))) continue;
       const u32 acquired = layout::aux_acquired(layout::word_aux(word));
       const u64 ready = layout::make_word(group_.lap(seq), layout::Kind::kReady, 0, layout::make_aux(acquired));
       if (A::cas(group_.word(seq), word, ready, std::memory_order_acq_rel)) {
@@ -260,6 +262,8 @@ class GroupRepair {
       u64 word = A::load(group_.parks[index].word, std::memory_order_acquire);
       layout::ParkWord park = layout::read_park_word(word);
       if (park.state != layout::ParkState::kNacked || !may_go(index)) continue;
+      const auto reason = static_cast<layout::FailReason>(park.extended & layout::kFailReasonMax);
+      if (!is_plain_failure(reason, (park.extended & 8U) != 0)) continue;
       park.state = layout::ParkState::kReady;
       park.owner = 0;
       park.extended = 0;
@@ -418,7 +422,20 @@ class GroupRepair {
     }
   }
 
+  // The message at base failed, and stands there until it is decided: one word, for a look that heard of nothing.
+  bool nacked_at_base() const {
+    const u64 seq = A::load(group_.head->base, std::memory_order_acquire);
+    const u64 word = A::load(group_.word(seq), std::memory_order_acquire);
+    return layout::word_laps_ahead(word, group_.lap(seq)) == 0 && layout::word_kind(word) == layout::Kind::kNacked;
+  }
+
  private:
+  // To be tried again, with nothing more to know about it.
+  static bool is_plain_failure(layout::FailReason reason, bool detail) {
+    return !detail && (reason == layout::FailReason::kNone || reason == layout::FailReason::kNack ||
+                       reason == layout::FailReason::kTimeout || reason == layout::FailReason::kCrash);
+  }
+
   // An entry of `seq` that is not proven by its MOVED word yet.
   bool is_prep_of(u32 index, u64 seq) const {
     const layout::ParkEntry& entry = group_.parks[index];

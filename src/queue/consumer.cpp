@@ -16,6 +16,12 @@ void count(u64& counter, u64 by) {
                          std::memory_order_relaxed);
 }
 
+// NACKED_TOLD: release, after the NACKED word; the supervisor acquires the count and then finds the word.
+void tell(u64& counter) {
+  HardwareAtomics::store(counter, HardwareAtomics::load(counter, std::memory_order_relaxed) + 1,
+                         std::memory_order_release);
+}
+
 Lease lease_of(const Message& message) {
   Lease lease;
   lease.seq = message.seq;
@@ -199,7 +205,7 @@ template <class Exclusive>
 [[gnu::noinline]] Code Consumer::set_aside(Exclusive& group, u64 seq) {
   NackedWord nacked;
   (void)group.fail(seq, seat_index_, std::exchange(untimely_, layout::FailReason::kNone), /*detail=*/false, &nacked);
-  count(seat_->messages_untimely, 1);
+  tell(seat_->messages_untimely);
   instance_->ring_bell();
   return Code::kEmpty;
 }
@@ -331,7 +337,7 @@ template <class Exclusive>
     if (untimely_ != layout::FailReason::kNone) {
       // Not a failure, and nobody saw it: the supervisor keeps it until its time, or buries it.
       (void)group.nack(lease, std::exchange(untimely_, layout::FailReason::kNone), /*detail=*/false);
-      count(seat_->messages_untimely, 1);
+      tell(seat_->messages_untimely);
       instance_->ring_bell();
     }
     return code;
@@ -347,6 +353,7 @@ template <class Exclusive>
 template <class Exclusive>
 [[gnu::always_inline]] inline Code Consumer::take_exclusive(Exclusive& group, Message* message) {
   if (__builtin_expect(is_paused(), false)) return Code::kEmpty;
+  skipped_alone_ = false;
   if (__builtin_expect((++takes_ & (kTableEvery - 1)) == 0, false) && table_->table_may_have_work()) {
     if (Code code = take_from_table(message); code != Code::kEmpty) return code;
   }
@@ -382,7 +389,9 @@ template <class Exclusive>
 // A dead letter that was given back to an exclusive group: copied out, out of order.
 [[gnu::noinline, gnu::cold]] Code Consumer::take_from_table(Message* message) {
   Lease lease;
-  if (!table_->lease_from_table(&lease, outstanding() != 0)) return Code::kEmpty;
+  const bool leased = table_->lease_from_table(&lease, outstanding() != 0);
+  skipped_alone_ = table_->skipped_alone();
+  if (!leased) return Code::kEmpty;
   const Code code = took_competing(*table_, lease, message);
   return code == Code::kStale ? Code::kEmpty : code;
 }
@@ -717,8 +726,12 @@ Code Consumer::fail_message(const Message& message, layout::FailReason reason, c
   }
   if (notice != kNoNotice) notices_.posted(notice, nacked);
   if (!stale && reason == layout::FailReason::kRejected) count(seat_->messages_rejected, 1);
-  const Code code = settled(message, stale, &seat_->messages_nacked);
-  if (code == Code::kOk) instance_->ring_bell();
+  u64 told_below = 0;  // the count is told with release
+  const Code code = settled(message, stale, &told_below);
+  if (code == Code::kOk) {
+    tell(seat_->messages_nacked);
+    instance_->ring_bell();
+  }
   return code;
 }
 

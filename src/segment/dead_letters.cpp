@@ -72,7 +72,7 @@ Status each_parked(const QueueFiles& files, u32 group, u32 generation, layout::R
     const u64 bytes = A::load(head->chunk_bytes, std::memory_order_relaxed);
     if (bytes > size - at && bytes % kPageBytes == 0) break;  // it grew since it was mapped
     if (slot_bytes < sizeof(layout::ParkRecord) || slot_bytes % layout::kParkSlotAlignment != 0 || bytes > size - at ||
-        bytes < sizeof *head || slots > (bytes - sizeof *head) / slot_bytes) {
+        bytes < sizeof *head || bytes % kPageBytes != 0 || slots > (bytes - sizeof *head) / slot_bytes) {
       return fail(Code::kCorrupt, "queue " + std::string(files.constants().name) + ": its park file is damaged at " +
                                       std::to_string(at));
     }

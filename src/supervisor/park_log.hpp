@@ -5,9 +5,10 @@
 // left the window comes behind its PARK. One log, one order: nothing here waits for a flush.
 #pragma once
 
-#include <span>
+#include <algorithm>
 
 #include "journal/format.hpp"
+#include "layout/park.hpp"
 
 namespace mooring {
 
@@ -17,5 +18,21 @@ class ParkLog {
   virtual void note_park(const journal::ParkRecord& park) = 0;
   virtual void note_release(u32 group, u64 seq, u32 reason) = 0;
 };
+
+// What the log keeps of a record that waits, is held or is dead. (Where its message lies is the journal's to say.)
+inline journal::ParkRecord park_in_log(const layout::ParkRecord& record, const layout::RecordWord& word) {
+  journal::ParkRecord park{};
+  park.group = record.group;
+  park.state = static_cast<u32>(word.state);
+  park.seq = record.seq;
+  park.acquired = word.acquired;
+  park.failed = word.failed;
+  park.due_wall_ns = word.state == layout::RecordState::kDead ? record.dead_wall_ns : record.due_wall_ns;
+  park.due_boottime_ns = record.due_boottime_ns;
+  park.reason = (record.last_reason & 255U) | ((record.dead_reason & 255U) << 8) |
+                (std::min(record.redriven, 0xffffU) << 16);
+  park.flags = record.code;
+  return park;
+}
 
 }  // namespace mooring

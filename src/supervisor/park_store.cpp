@@ -27,17 +27,17 @@ u64 slot_bytes_for(u64 bytes) {
 
 }  // namespace
 
-bool ParkStore::map_now() {
+Status ParkStore::map_now() {
   Result<Mapping> mapping = files_->map_park(Access::read_write);
-  if (!mapping) return false;
+  if (!mapping) return fail(mapping.error());
   if (on_map_) on_map_(mapping_, *mapping);
   mapping_ = std::move(*mapping);
   mapped_once_ = true;
-  return true;
+  return {};
 }
 
 Status ParkStore::load(const std::function<void(u64 loc)>& visit) {
-  if (!map_now()) return {};
+  if (Status mapped = map_now(); !mapped) return mapped;  // (no file is an empty mapping)
   const u64 size = mapping_.size_bytes();
   const auto damaged = [&](u64 at) {
     damaged_ = true;
@@ -65,7 +65,9 @@ Status ParkStore::load(const std::function<void(u64 loc)>& visit) {
       }
       const auto* found = record(loc);
       const bool fits = word(loc).state == layout::RecordState::kNote
-                            ? reinterpret_cast<const layout::ParkNote*>(found)->len <= layout::kReasonTextMax
+                            ? reinterpret_cast<const layout::ParkNote*>(found)->len <= layout::kReasonTextMax &&
+                                  sizeof(layout::ParkNote) + reinterpret_cast<const layout::ParkNote*>(found)->len <=
+                                      chunk.slot_bytes
                             : found->attempt_room <= layout::kAttemptsMax && found->len <= chunk.slot_bytes &&
                                   layout::park_record_bytes(found->attempt_room, found->len) <= chunk.slot_bytes;
       if (!fits) return damaged(loc);

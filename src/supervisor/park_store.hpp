@@ -66,7 +66,7 @@ class ParkStore {
     u64 slot_bytes = 0;
     u64 slots = 0;
   };
-  bool map_now();
+  Status map_now();
   bool is_slot(u64 loc) const;
   bool add_chunk(u64 slot_bytes);
   u64 take(u64 bytes);

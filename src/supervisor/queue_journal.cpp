@@ -5,11 +5,13 @@
 
 #include <cstring>
 #include <optional>
+#include <set>
 
 #include "base/kill_point.hpp"
 #include "group/release_mark.hpp"
 #include "platform/fault_guard.hpp"
 #include "queue/wait_strategy.hpp"
+#include "segment/dead_letters.hpp"
 #include "supervisor/group_name.hpp"
 
 namespace mooring {
@@ -83,6 +85,33 @@ std::optional<Settlements> scan_group(const Queue& queue, const GroupView& view,
 
 }  // namespace
 
+namespace {
+
+// What waits in the park store: a snapshot that has the cursors, which count it as settled, has it too (ORDER).
+void add_parks(const Queue& queue, u32 index, const GroupView& view, u64 cap, journal::LogState* state) {
+  std::set<u64> acknowledged;
+  for (u32 at = 0; at < view.parks_count; ++at) {
+    const layout::ParkEntry& entry = view.parks[at];
+    if (layout::read_park_word(A::load(entry.word, std::memory_order_acquire)).state == layout::ParkState::kAcked) {
+      acknowledged.insert(A::load(entry.seq, std::memory_order_relaxed));
+    }
+  }
+  const u32 generation = layout::slot_generation(queue.files().group_slot(index).slot);
+  for (const auto waits : {layout::RecordState::kWaiting, layout::RecordState::kDead, layout::RecordState::kHeld}) {
+    // A damaged file: the keeper refuses the queue.
+    (void)each_parked(queue.files(), index, generation, waits, /*with_payload=*/false,
+                      [&](const ParkedMessage& message) {
+                        const u64 seq = message.record.seq;
+                        if (seq < cap && !acknowledged.contains(seq)) {
+                          state->parks[{index, seq}] = park_in_log(message.record, message.word);
+                        }
+                        return true;
+                      });
+  }
+}
+
+}  // namespace
+
 journal::LogState log_state_of(const Queue& queue, const LaneCursor& lane_end, u64 cap) {
   journal::LogState state;
   for (u32 index = 0; index < queue.constants().groups_max; ++index) {
@@ -96,6 +125,7 @@ journal::LogState log_state_of(const Queue& queue, const LaneCursor& lane_end, u
         scan_group(queue, view, slot.mode == layout::GroupMode::kCompeting, lane_end, cap);
     if (!settled.has_value()) continue;  // the journal's thread enters it
     state.groups[index] = group_state(slot, *settled);
+    add_parks(queue, index, view, cap, &state);
   }
   return state;
 }
@@ -136,7 +166,8 @@ Result<std::unique_ptr<QueueJournal>> QueueJournal::start(std::shared_ptr<Queue>
   for (const journal::ParkRecord& park : parks) {
     const auto known = stale.find({park.group, park.seq});
     const bool same = known != stale.end() && known->second.state == park.state &&
-                      known->second.acquired == park.acquired && known->second.failed == park.failed;
+                      known->second.acquired == park.acquired && known->second.failed == park.failed &&
+                      known->second.message_log_pos != 0;
     if (known != stale.end()) stale.erase(known);
     if (!same) self->notes_.push_back({false, park});
   }
@@ -431,12 +462,14 @@ Status QueueJournal::append_notes() {
 Status QueueJournal::append_released() {
   for (u32 index = 0; index < groups_.size(); ++index) {
     const Group& group = groups_[index];
-    if (group.mapping.data() == nullptr || !group.competing) continue;
+    if (group.mapping.data() == nullptr) continue;
     for (u32 at = 0; at < group.view.parks_count; ++at) {
       const layout::ParkEntry& entry = group.view.parks[at];
       const u64 word = A::load(entry.word, std::memory_order_acquire);  // SETTLED
       if (layout::read_park_word(word).state != layout::ParkState::kAcked) continue;
-      const u64 seq = A::load(entry.seq, std::memory_order_relaxed);
+      const u64 seq = A::load(entry.seq, std::memory_order_acquire);
+      // Freed and used for another one meanwhile: then its keeper has noted the release, and notes come next.
+      if (A::load(entry.word, std::memory_order_acquire) != word) continue;
       if (!writer_->state().parks.contains({index, seq})) continue;
       if (Status appended = append_or_flush([&] { return writer_->append_release(index, seq); }); !appended) {
         return appended;
@@ -504,6 +537,7 @@ void QueueJournal::settle_asks() {
   bool capped = false;
   Status status = append_settlements(/*all=*/false, &capped);
   if (status) status = append_released();
+  if (status) status = append_notes();
   if (status) status = flush();
   if (!status) {
     take_trouble(status.error());

@@ -38,6 +38,7 @@
 #include "journal/log_writer.hpp"
 #include "queue/queue.hpp"
 #include "queue/sleeper.hpp"
+#include "supervisor/park_log.hpp"
 
 namespace mooring {
 

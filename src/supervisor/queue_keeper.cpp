@@ -150,6 +150,7 @@ std::unique_ptr<Redelivery> QueueKeeper::make_redelivery(u32 index, const GroupV
   };
   around.wake = [this, index](u64 count) { wake_group(index, count); };
   if (queue_->is_durable()) around.log = &notes_;
+  around.max_message_bytes = constants().max_message_bytes;
   layout::GroupSlot& slot = files_->group_slot(index);
   around.where = fmt::format("queue {}: group {}", name_, group_name(slot));
   return std::make_unique<Redelivery>(index, slot, view, queue_->order(), parks_, std::move(around));
@@ -408,6 +409,8 @@ void QueueKeeper::finish_removal(u32 index) {
   layout::GroupSlot& slot = files_->group_slot(index);
   // What it has in the park store. (Left there by a kill, the next supervisor finds it nobody's.)
   if (Redelivery* redelivery = groups_[index].redelivery.get(); redelivery != nullptr) redelivery->drop_all();
+  groups_[index].redelivery.reset();
+  groups_[index].due_boottime_ns = ~u64{0};
   A::add(files_->state().group_epoch, u64{1}, std::memory_order_acq_rel);  // GROUP_ENTERED, here: taken out
   set_slot(slot.slot, layout::slot_generation(slot.slot), layout::SlotLife::kFree);
   wake_room();  // what only this group needed is free now
@@ -644,19 +647,23 @@ void QueueKeeper::free_seat(u32 index) {
   if (known != nullptr && is_competing(group_index)) {
     // HANDLING: acquire, with the owner dead or its handle closed; one that is closed handles nothing (core.md A6).
     const layout::SeatHead* head = seat(index);
-    const u64 handling = head == nullptr ? 0 : A::load(head->handling, std::memory_order_acquire);
+    const bool was_opened = head != nullptr && A::load(head->opened, std::memory_order_acquire) ==
+                                                   layout::slot_generation(slot.slot);  // else of an owner before
+    const u64 handling = was_opened ? A::load(head->handling, std::memory_order_acquire) : 0;
     const u64 count = repair(*known).give_back_all_of(index, handling);
     if (count != 0) wake_group(group_index, count);
-    known->failures = known->failures || handling != 0;
+    known->failures = true;  // also what it nacked without a word to us
   } else if (known != nullptr) {
     const layout::SeatHead* head = seat(index);
-    const u64 handling = head == nullptr ? 0 : A::load(head->handling, std::memory_order_acquire);
+    const bool was_opened = head != nullptr && A::load(head->opened, std::memory_order_acquire) ==
+                                                   layout::slot_generation(slot.slot);  // else of an owner before
+    const u64 handling = was_opened ? A::load(head->handling, std::memory_order_acquire) : 0;
     const u64 count = repair(*known).give_back_parks_of(index, handling);
     if (count != 0) wake_group(group_index, count);
     if (handling != 0 && handling != layout::kHandlingMany) {
       static_cast<void>(repair(*known).charge_exclusive(index, handling, acked_seq_of(group_index)));
     }
-    known->failures = known->failures || handling != 0;
+    known->failures = true;  // also what it nacked without a word to us
   }
   MOORING_KILL_POINT("keeper.seat_swept");
   set_slot(slot.slot, layout::slot_generation(slot.slot), layout::SlotLife::kFree);
@@ -784,7 +791,7 @@ Status QueueKeeper::adopt(std::vector<ProcessIdentity>* owners) {
     if (is_competing(index)) repair(*known).reconcile();
     known->failures = true;  // there may be some
   }
-  adopt_parked();
+  if (Status adopted = adopt_parked(); !adopted) return adopted;
   bool any_group = false;
   for (u32 index = 0; index < constants().groups_max; ++index) {
     any_group = any_group || layout::slot_life(files_->group_slot(index).slot) == layout::SlotLife::kLive;
@@ -809,7 +816,7 @@ Status QueueKeeper::adopt(std::vector<ProcessIdentity>* owners) {
 }
 
 // What waits in the park store, group by group; notes and records that nobody names any more are let go.
-void QueueKeeper::adopt_parked() {
+Status QueueKeeper::adopt_parked() {
   std::vector<std::vector<u64>> of_group(constants().groups_max);
   std::vector<u64> nobodys;
   std::vector<u64> notes;
@@ -824,7 +831,7 @@ void QueueKeeper::adopt_parked() {
                            known->generation == record.group_generation;
     (has_owner ? of_group[record.group] : nobodys).push_back(loc);
   });
-  if (!loaded) spdlog::error("{}", loaded.error().text);
+  if (!loaded) return loaded;  // before anything is given up for want of its record
   for (const u64 loc : nobodys) parks_.release(loc);
   const u64 now_ns = boottime_ns();
   for (u32 index = 0; index < constants().groups_max; ++index) {
@@ -835,6 +842,7 @@ void QueueKeeper::adopt_parked() {
     const bool named = parks_.is_record(owner) && parks_.record(owner)->note == loc;
     if (!named) parks_.release(loc);
   }
+  return {};
 }
 
 // --- Failed messages, as their operator asks ------------------------------------------------------------------------
@@ -944,6 +952,8 @@ bool QueueKeeper::look_at_group(u32 index, bool pressure) {
     busy = true;
   }
   if (fix.announce_base_if_ready()) wake_group(index, 1);
+  // Nobody told us: whoever nacked was stopped before it rang.
+  known->failures = known->failures || fix.nacked_at_base();
 
   u64 seq = 0;
   u64 word = 0;
@@ -967,7 +977,7 @@ bool QueueKeeper::look_at_group(u32 index, bool pressure) {
           if (placed != 0) parks_.release(placed);
           break;
         }
-        known->redelivery->straggler_parked();
+        known->redelivery->straggler_parked(placed);
         ++moved;
       }
       if (moved != 0) {
@@ -986,6 +996,7 @@ bool QueueKeeper::look_at_group(u32 index, bool pressure) {
 
   // Sleepers beside work, twice in a row: a publisher stopped before it woke them.
   if (A::load(files_->group_wake(index).sleepers, std::memory_order_relaxed) != 0 &&
+      A::load(files_->group_slot(index).paused, std::memory_order_relaxed) == 0 &&
       CompetingConsumer<A>(known->view, queue_->order(), 0).may_have_work()) {
     if (++known->unheard_looks >= 2) wake_group(index, ~u32{0} >> 1);
     busy = true;

@@ -130,7 +130,7 @@ class QueueKeeper {
   bool is_competing(u32 index) const;
   Result<Group*> failing_group(const std::string& group);
   std::unique_ptr<Redelivery> make_redelivery(u32 index, const GroupView& view);
-  void adopt_parked();
+  Status adopt_parked();
   u64 acked_seq_of(u32 index);
   bool frame_of(u32 index, u64 seq, FrameView* frame);
   void look_now() { next_look_ns_ = 0; }

@@ -309,7 +309,8 @@ class Rebuilding {
       const bool competing = group.log->mode == static_cast<u16>(layout::GroupMode::kCompeting);
       bool any_ready = false;
       for (u64 seq = group.base; seq < next_seq_; ++seq) {
-        if (group.held.contains(seq)) {  // in its place, the supervisor's until it is due
+        // In its place, and the supervisor's until it is due.
+        if (group.held.contains(seq) && !is_settled(*group.log, seq)) {
           const journal::ParkRecord& logged = writer_.state().parks.at({group.index, seq});
           group.view.word(seq) = layout::make_word(
               group.view.lap(seq), layout::Kind::kNacked, 0,

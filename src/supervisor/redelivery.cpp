@@ -63,7 +63,16 @@ void Redelivery::adopt(const std::vector<u64>& locs, u64 now_boottime_ns) {
     if (park.state == ParkState::kFree) continue;
     const u64 loc = A::load(entry.loc, std::memory_order_relaxed);
     const u64 seq = A::load(entry.seq, std::memory_order_relaxed);
-    if (store_.is_record(loc, seq) && is_ours(loc) && in_table.insert(loc).second) {
+    const bool has_record = store_.is_record(loc, seq) && is_ours(loc);
+    if (has_record && park.state == ParkState::kAcked && repair_.may_go(index)) {
+      // Settled, and perhaps said so in the log: not to be said otherwise again.
+      const u64 note = store_.record(loc)->note;
+      store_.release(loc);
+      if (note != 0) store_.release(note);
+      repair_.free_park(index);
+      continue;
+    }
+    if (has_record && in_table.insert(loc).second) {
       ++in_table_;
       continue;
     }
@@ -77,6 +86,7 @@ void Redelivery::adopt(const std::vector<u64>& locs, u64 now_boottime_ns) {
   u64 bytes = 0;
   for (const u64 loc : locs) {
     const layout::RecordWord word = store_.word(loc);
+    if (word.state == RecordState::kFree) continue;  // just now, above
     const layout::ParkRecord& record = *store_.record(loc);
     const bool counts = (word.state == RecordState::kWaiting || word.state == RecordState::kDead ||
                          (word.state == RecordState::kHeld && is_exclusive() && !is_settled_in_place(record.seq))) &&
@@ -96,7 +106,9 @@ void Redelivery::adopt(const std::vector<u64>& locs, u64 now_boottime_ns) {
     if (is_exclusive() && (word.state == RecordState::kHeld || is_undecided)) held_records_[record.seq] = loc;
     if (word.state == RecordState::kDead) {
       dead_.push_back({record.dead_wall_ns, loc, word.version});
-    } else if (word.state == RecordState::kWaiting || is_undecided) {
+    } else if (word.state == RecordState::kWaiting ||
+               (is_undecided && counted(layout::nacked_reason(layout::word_aux(state_word)),
+                                        layout::aux_acquired(layout::word_aux(state_word))) == word.acquired)) {
       ++waiting;
       due_.push({std::min(record.due_boottime_ns, now_boottime_ns + kDelayMostNs), loc, word.version});
     }
@@ -125,7 +137,7 @@ u64 Redelivery::look(bool failures, u64 now_ns) {
   }
   A::store(slot_.counters.in_table, in_table_, std::memory_order_relaxed);
   looked_ns_ = now_ns;
-  u64 next = due_.empty() ? kNoDueNs : std::max(due_.top().boottime_ns, now_ns + kSoonNs);
+  u64 next = due_.empty() || table_full_ ? kNoDueNs : std::max(due_.top().boottime_ns, now_ns + kSoonNs);
   if (!redrives_.empty()) next = std::min(next, now_ns + kSoonNs);
   if (slot_.policy.ack_wait_ns != 0 && !held_.empty()) {
     next = std::min(next, held_looked_ns_ + std::max(slot_.policy.ack_wait_ns / 4, kSoonNs));
@@ -266,19 +278,7 @@ void Redelivery::commit(u64 loc, const Decision& decision, u32 acquired, bool al
 }
 
 journal::ParkRecord Redelivery::park_record(u64 loc) const {
-  const layout::ParkRecord& record = *store_.record(loc);
-  const layout::RecordWord word = store_.word(loc);
-  journal::ParkRecord park{};
-  park.group = group_;
-  park.state = static_cast<u32>(word.state);
-  park.seq = record.seq;
-  park.acquired = word.acquired;
-  park.failed = word.failed;
-  park.due_wall_ns = word.state == RecordState::kDead ? record.dead_wall_ns : record.due_wall_ns;
-  park.due_boottime_ns = record.due_boottime_ns;
-  park.reason = record.last_reason | (record.dead_reason << 8) | (std::min(record.redriven, 0xffffU) << 16);
-  park.flags = record.code;
-  return park;
+  return park_in_log(*store_.record(loc), store_.word(loc));
 }
 
 void Redelivery::each_park(const std::function<void(const journal::ParkRecord&)>& visit) {
@@ -299,9 +299,8 @@ void Redelivery::take_failures(u64 now_ns) {
   }
   const GroupPolicy& policy = slot_.policy;
   if (policy.max_deliveries == 0 && policy.retry_initial_ns == 0 && policy.backoff_count == 0) {
-    const u64 given_back = repair_.give_back_nacked();
+    const u64 given_back = repair_.give_back_nacked();  // the rest is decided like everywhere
     if (given_back != 0) around_.wake(given_back);
-    return;
   }
   bool room = true;
   repair_.each_nacked([&](u64 seq, u64 word) { room = room && fail_in_window(seq, word, now_ns); });
@@ -345,7 +344,8 @@ bool Redelivery::fail_in_window(u64 seq, u64 word, u64 now_ns) {
 bool Redelivery::place_message(u64 seq, u64* loc) {
   FrameView frame;
   *loc = ~u64{0};
-  if (!around_.frame(seq, &frame)) return false;
+  // Garbage stays where it is; a length that no message has must not look like a full store.
+  if (!around_.frame(seq, &frame) || frame.len > around_.max_message_bytes) return false;
   const u32 attempts = slot_.policy.max_deliveries == 0 ? layout::kAttemptsMax : slot_.policy.max_deliveries;
   *loc = store_.place(frame, group_, generation_, std::min(attempts, layout::kAttemptsMax));
   if (*loc == 0) {
@@ -374,9 +374,10 @@ void Redelivery::fail_held(u64 seq, u64 word, u64 now_ns) {
   u32 failed_before = 0;
   if (known != held_records_.end()) {
     const layout::RecordWord record = store_.word(known->second);
-    // A clock that was set back may make it too early a second time: then it is decided again.
-    const bool again = is_untimely(reason) && record.state == RecordState::kHeld &&
-                       store_.record(known->second)->due_boottime_ns < looked_ns_;
+    // What was due at a look before was returned by it, so NACKED now is another delivery, though the count may be the
+    // same: at its maximum, or of one that was not its time.
+    const bool again =
+        record.state == RecordState::kHeld && store_.record(known->second)->due_boottime_ns <= looked_ns_;
     if (record.acquired == counted(reason, acquired) && !again) {
       // Decided; as a dead letter, by one that was killed before it said so.
       if (record.state != RecordState::kDead || !repair_.decide_held(seq, word, /*again=*/false)) return;
@@ -398,7 +399,7 @@ void Redelivery::fail_held(u64 seq, u64 word, u64 now_ns) {
     count(slot_.counters.dropped_total, 1);
   } else {
     if (loc == 0 && !place_message(seq, &loc)) {
-      stuck_failures_ = stuck_failures_ || loc == 0;
+      stuck_failures_ = true;  // no room; or its consumer went on under our look: looked at again
       return;
     }
     write_failure(loc, decision, reason, seat, notice, now_ns);
@@ -459,7 +460,7 @@ void Redelivery::fail_in_table(u32 index, u64 word, u64 now_ns) {
   if (!store_.is_record(loc, seq) || !is_ours(loc)) {
     spdlog::error("{}: park entry {} names no record; it is given up", around_.where, index);
     repair_.free_park(index);
-    --in_table_;
+    if (in_table_ != 0) --in_table_;
     return;
   }
   const layout::ParkWord park = layout::read_park_word(word);
@@ -484,7 +485,7 @@ void Redelivery::fail_in_table(u32 index, u64 word, u64 now_ns) {
   }
   repair_.free_park(index);
   MOORING_KILL_POINT("redelivery.entry_freed");
-  --in_table_;
+  if (in_table_ != 0) --in_table_;
 }
 
 // The record first: an entry that says ACKED and names none is freed by whoever finds it.
@@ -542,6 +543,7 @@ bool Redelivery::held_too_long(u64 key, u64 word, u64 now_ns) {
 
 void Redelivery::return_due(u64 now_ns) {
   u64 returned = 0;
+  table_full_ = false;
   while (!due_.empty() && due_.top().boottime_ns <= now_ns) {
     const Due next = due_.top();
     const layout::RecordWord word = store_.word(next.loc);
@@ -561,7 +563,8 @@ void Redelivery::return_due(u64 now_ns) {
       MOORING_KILL_POINT("redelivery.held_returned");
     } else {
       const u32 index = repair_.return_from_store(record.seq, next.loc, word, table_hint_);
-      if (index == Lease::kNotParked) break;  // X is full
+      table_full_ = index == Lease::kNotParked;
+      if (table_full_) break;  // its entries keep the queue busy: the tick looks again
       MOORING_KILL_POINT("redelivery.returned");
       due_.pop();
       table_hint_ = index + 1;

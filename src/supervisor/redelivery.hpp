@@ -75,6 +75,7 @@ class Redelivery {
     std::function<Holder(u32 seat)> holder;
     std::function<void(u64 count)> wake;  // consumers of the group
     ParkLog* log = nullptr;               // durable queues
+    u64 max_message_bytes = 0;
     std::string where;                    // "queue q: group g", for the log
   };
 
@@ -90,7 +91,10 @@ class Redelivery {
   u64 look(bool failures, u64 now_boottime_ns);
   bool is_busy() const { return in_table_ != 0 || !held_.empty() || stuck_failures_; }
   // A straggler of this group was put into X.
-  void straggler_parked() { ++in_table_; }
+  void straggler_parked(u64 loc) {
+    ++in_table_;
+    count(slot_.counters.store_bytes, static_cast<i64>(store_.slot_bytes(loc)));
+  }
 
   // Dead letters back into the group, `rate` a second (0: at once); one job at a time, a new one replaces it. Returns
   // how many will go (or would: `dry_run`).
@@ -174,6 +178,7 @@ class Redelivery {
   u64 held_looked_ns_ = 0;
   u64 in_table_ = 0;
   u32 table_hint_ = 0;
+  bool table_full_ = false;
   bool stuck_failures_ = false;  // something NACKED had to wait for room
   struct Redriving {
     u64 loc;

@@ -5,10 +5,12 @@
 #include <map>
 #include <set>
 
+#include "base/kill_point.hpp"
 #include "delivery/decision.hpp"
 #include "durable/durable_service.hpp"
 #include "segment/dead_letters.hpp"
 #include "segment/instance_paths.hpp"
+#include "supervisor/supervisor.hpp"
 
 namespace mooring {
 namespace {
@@ -170,6 +172,60 @@ TEST_F(Delivery, WhatIsReleasedIsNotAFailure) {
   EXPECT_EQ(counters().dead, 0U);
   EXPECT_TRUE(consumer.nack(got(consumer.receive(kPatienceNs))));
   EXPECT_TRUE(dead_come_to(1));
+}
+
+// Killed before its journal wrote anything: what the log was opened with has the dead letters, too.
+TEST_F(Delivery, ARestartThatIsCutShortForgetsNoDeadLetter) {
+  {
+    Instance instance = open(/*durable=*/true);
+    Producer producer = instance.open_producer("q");
+    Consumer consumer = instance.open_consumer("q");
+    for (const char* text : {"dead", "alive"}) ASSERT_TRUE(producer.publish(text, kPatienceNs).has_value());
+    consumer.reject(got(consumer.receive(kPatienceNs)), 5, "never");
+    const mooring_message alive = got(consumer.receive(kPatienceNs));
+    ASSERT_TRUE(dead_come_to(1));
+    EXPECT_TRUE(consumer.ack_sync(alive));
+  }
+  for (int life = 0; life < 3; ++life) {
+    service.kill_supervisor();
+    Worker doomed([&](const Worker::Line& line) {
+      kill_point_hook.store(
+          [](const char* name) {
+            if (std::strcmp(name, "supervisor.adopted") == 0) ::raise(SIGKILL);
+          },
+          std::memory_order_relaxed);
+      Supervisor::Options options;
+      options.path = service.path();
+      auto supervisor = Supervisor::start(options);
+      line.say('s');
+      return 0;
+    });
+    EXPECT_EQ(doomed.join(), 128 + SIGKILL);
+  }
+  service.lose_memory();
+  service.start();
+  Instance instance = open(/*durable=*/true);
+  ASSERT_TRUE(dead_come_to(1));
+  EXPECT_EQ(dead().at(0).payload, "dead");
+}
+
+TEST_F(Delivery, WithoutABoundOnlyPlainFailuresComeAtOnce) {
+  Instance instance = open();
+  set(instance, {{"max_deliveries", "0"}, {"retry_initial", "0"}});
+  Producer producer = instance.open_producer("q");
+  Consumer consumer = instance.open_consumer("q");
+  producer.publish("rejected");
+  EXPECT_TRUE(consumer.reject(got(consumer.receive(kPatienceNs))));
+  EXPECT_TRUE(dead_come_to(1));
+  producer.publish("later");
+  EXPECT_TRUE(consumer.nack(got(consumer.receive(kPatienceNs)), 3'600'000'000'000));
+  EXPECT_TRUE(eventually([&] { return counters().waiting == 1; }));
+  producer.publish("again");
+  for (std::uint32_t attempt = 1; attempt < 300; ++attempt) {
+    const mooring_message message = got(consumer.receive(kPatienceNs));
+    ASSERT_EQ(message.attempt, attempt);
+    ASSERT_TRUE(consumer.nack(message));
+  }
 }
 
 // --- Times --------------------------------------------------------------------------------------------------------
@@ -356,6 +412,44 @@ TEST_P(ExclusiveDelivery, SeveralMayFailAndTheRestIsSettledAroundThem) {
   EXPECT_TRUE(consumer.ack(got(consumer.receive(kPatienceNs))));
   ASSERT_TRUE(dead_come_to(1));
   EXPECT_EQ(dead().at(0).payload, "2");
+}
+
+// A dead letter first, and behind it what comes again: neither is forgotten, whatever is acknowledged around them.
+TEST_P(ExclusiveDelivery, WhatStandsBehindADeadLetterIsNotForgotten) {
+  Instance instance = open_exclusive();
+  instance.set_group("q", group(), "retry_initial", "0");
+  Producer producer = instance.open_producer("q");
+  Consumer consumer = instance.open_consumer("q", group());
+  for (int i = 0; i < 4; ++i) producer.publish(std::to_string(i));
+  std::vector<mooring_message> all;
+  for (int i = 0; i < 3; ++i) all.push_back(got(consumer.receive(kPatienceNs)));
+  EXPECT_TRUE(consumer.reject(all[0]));
+  ASSERT_TRUE(dead_come_to(1));
+  EXPECT_TRUE(consumer.nack(all[1], 3'600'000'000'000));
+  EXPECT_TRUE(consumer.ack_up_to(all[2]));
+  EXPECT_FALSE(consumer.ack(all[1])) << "it failed, and comes again";
+  ASSERT_TRUE(eventually([&] { return counters().waiting == 1; }));
+  EXPECT_FALSE(consumer.receive(0).has_value()) << "held for an hour";
+  consumer.close();
+
+  instance.remove_queue("q");
+  made = false;
+  Instance second = open_exclusive();
+  second.set_group("q", group(), "retry_initial", "0");
+  Producer again = second.open_producer("q");
+  Consumer reader = second.open_consumer("q", group());
+  for (int i = 0; i < 3; ++i) again.publish(std::to_string(i));
+  all.clear();
+  for (int i = 0; i < 2; ++i) all.push_back(got(reader.receive(kPatienceNs)));
+  EXPECT_TRUE(reader.reject(all[0]));
+  EXPECT_TRUE(reader.nack(all[1]));
+  ASSERT_TRUE(eventually(
+      [&] { return counters().redelivered_total[static_cast<int>(FailReason::kNack)] == 1 && counters().dead == 1; }));
+  for (const char* text : {"1", "2"}) {
+    const mooring_message message = got(reader.receive(kPatienceNs));
+    EXPECT_EQ(text_of(message), text);
+    EXPECT_TRUE(reader.ack(message));
+  }
 }
 
 TEST_P(ExclusiveDelivery, CrashesOfItsConsumersAreCounted) {
