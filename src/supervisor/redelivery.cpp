@@ -24,9 +24,7 @@ constexpr u64 kSoonNs = kNsPerMs;
 
 // Noticed before the application saw it: the delivery does not count.
 bool is_untimely(FailReason reason) { return reason == FailReason::kNotDue || reason == FailReason::kExpired; }
-u32 counted(FailReason reason, u32 acquired) {
-  return is_untimely(reason) && acquired != 0 ? acquired - 1 : acquired;
-}
+u32 counted(FailReason reason, u32 acquired) { return is_untimely(reason) && acquired != 0 ? acquired - 1 : acquired; }
 
 constexpr u64 kParkKeys = u64{1} << 63;  // held_ is keyed by seq, or by this plus an entry of X
 
@@ -172,7 +170,9 @@ Redelivery::Notice Redelivery::notice_of(u32 seat, u64 seq, u32 acquired) const 
   return found;
 }
 
-FailedDelivery Redelivery::failure_of(FailReason reason, u32 failed_before, const Notice& notice, u64 now_ns) {
+FailedDelivery Redelivery::failure_of(FailReason reason, u32 failed_before, const Notice& notice) {
+  // Not when the look began: what failed behind its back would come before its delay is over.
+  const u64 now_ns = boottime_ns();
   FailedDelivery failure;
   failure.reason = reason;
   failure.failed_before = failed_before;
@@ -184,9 +184,10 @@ FailedDelivery Redelivery::failure_of(FailReason reason, u32 failed_before, cons
 }
 
 // Times follow the wall clock (core.md A19); what they leave to wait runs on the clock of retries.
-void Redelivery::read_times(u32 frame_flags, const u8* frame, u64 len, u64 now_ns, FailedDelivery* failure) const {
+void Redelivery::read_times(u32 frame_flags, const u8* frame, u64 len, FailedDelivery* failure) const {
   message::Times times;
   if (message::find_times(frame_flags, {frame, len}, &times) != Code::kOk) return;
+  const u64 now_ns = boottime_ns();
   const u64 now_wall = wall_ns();
   if (times.deliver_at_ns > now_wall) {
     failure->due_boottime_ns = now_ns + std::min(times.deliver_at_ns - now_wall, kDelayMostNs);
@@ -205,7 +206,7 @@ bool Redelivery::bury_expired(u64 loc, u64 now_ns) {
     return false;
   }
   const layout::RecordWord word = store_.word(loc);
-  FailedDelivery failure = failure_of(FailReason::kExpired, word.failed, Notice{}, now_ns);
+  FailedDelivery failure = failure_of(FailReason::kExpired, word.failed, Notice{});
   failure.drop_expired = times.on_expire == layout::OnExpire::kDrop;
   const Decision decision = decide(slot_.policy, failure);
   count(slot_.counters.waiting, -1);
@@ -313,10 +314,10 @@ bool Redelivery::fail_in_window(u64 seq, u64 word, u64 now_ns) {
   const FailReason reason = layout::nacked_reason(aux);
   const u32 seat = layout::word_owner(word);
   const Notice notice = layout::nacked_has_detail(aux) ? notice_of(seat, seq, layout::aux_acquired(aux)) : Notice{};
-  FailedDelivery failure = failure_of(reason, 0, notice, now_ns);
+  FailedDelivery failure = failure_of(reason, 0, notice);
   FrameView frame;
   if (is_untimely(reason) && around_.frame(seq, &frame)) {
-    read_times(frame.flags, frame.payload, frame.len, now_ns, &failure);
+    read_times(frame.flags, frame.payload, frame.len, &failure);
   }
   const Decision decision = decide(slot_.policy, failure);
   if (decision.fate == Fate::kDrop) {
@@ -388,10 +389,10 @@ void Redelivery::fail_held(u64 seq, u64 word, u64 now_ns) {
     failed_before = record.failed;
   }
   const Notice notice = layout::nacked_has_detail(aux) ? notice_of(seat, seq, acquired) : Notice{};
-  FailedDelivery failure = failure_of(reason, failed_before, notice, now_ns);
+  FailedDelivery failure = failure_of(reason, failed_before, notice);
   FrameView frame;
   if (is_untimely(reason) && around_.frame(seq, &frame)) {
-    read_times(frame.flags, frame.payload, frame.len, now_ns, &failure);
+    read_times(frame.flags, frame.payload, frame.len, &failure);
   }
   const Decision decision = decide(slot_.policy, failure);
   u64 loc = known == held_records_.end() ? 0 : known->second;
@@ -467,12 +468,12 @@ void Redelivery::fail_in_table(u32 index, u64 word, u64 now_ns) {
   const auto reason = static_cast<FailReason>(park.extended & layout::kFailReasonMax);
   const bool detail = (park.extended & 8U) != 0;
   const Notice notice = detail ? notice_of(park.owner, seq, park.acquired) : Notice{};
-  FailedDelivery failure = failure_of(reason, park.failed, notice, now_ns);
+  FailedDelivery failure = failure_of(reason, park.failed, notice);
   if (is_untimely(reason)) {
     const layout::ParkRecord& record = *store_.record(loc);
     read_times(record.frame_flags,
                reinterpret_cast<const u8*>(&record) + layout::park_payload_offset(record.attempt_room), record.len,
-               now_ns, &failure);
+               &failure);
   }
   const Decision decision = decide(slot_.policy, failure);
   count(slot_.counters.failed_total[static_cast<u32>(reason)], 1);

@@ -32,7 +32,7 @@
 // COST   A look walks the window only after a nack, a crash or a time-out, X only while it has entries; what waits
 // costs nothing until it is due (a heap, 24 bytes a message).
 //
-// TESTED BY  delivery/delivery_test, delivery/delivery_kill_points_test
+// TESTED BY  delivery/delivery_test, delivery/delivery_kill_points_test, delivery/delivery_storm_test
 #pragma once
 
 #include <deque>
@@ -136,8 +136,8 @@ class Redelivery {
 
   void take_failures(u64 now_ns);
   bool fail_in_window(u64 seq, u64 word, u64 now_ns);
-  FailedDelivery failure_of(FailReason reason, u32 failed_before, const Notice& notice, u64 now_ns);
-  void read_times(u32 frame_flags, const u8* frame, u64 len, u64 now_ns, FailedDelivery* failure) const;
+  FailedDelivery failure_of(FailReason reason, u32 failed_before, const Notice& notice);
+  void read_times(u32 frame_flags, const u8* frame, u64 len, FailedDelivery* failure) const;
   bool bury_expired(u64 loc, u64 now_ns);
   bool place_message(u64 seq, u64* loc);
   bool is_settled_in_place(u64 seq) const;
