@@ -4,13 +4,12 @@
 // out of the ordinary: acknowledged out of order, given back, delivered again. One consumer writes all of it, and a
 // successor (granted the seat after the confirmed death or the close of its predecessor) finds everything here.
 //
-// WHO WRITES WHAT (all: the one consumer)
+// WHO WRITES WHAT (all: the one consumer; but for NACKED words)
 //   acked    everything below is acknowledged; stored before ack() returns, so a kill never redelivers what was settled
 //   base     follows acked lazily (64 messages, an eighth of the lane, or nothing to do): publishers read it when full
 //   shown    the highest seq handed to the application, stored before it sees the message; never lowered
-//   words    ACKED: out of order; READY: given back; LEASED(acquired): delivered again; NACKED: it failed. A NACKED
-//   word
-//            is the supervisor's, until it says READY (due again) or ACKED (a dead letter now); all others are ours
+//   words    ACKED: out of order; READY: given back; LEASED(acquired): delivered again; NACKED: it failed. A word that
+//            says NACKED is the supervisor's, until it says READY (due again) or ACKED (a dead letter now)
 //
 // PAIRINGS         consumer                                      there
 //   PUBLISHED / ORDERED   the source's (ring/)

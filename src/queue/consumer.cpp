@@ -572,7 +572,7 @@ Code Consumer::receive_batch(std::span<Message> messages, u64 timeout_ns, std::s
     count(seat_->stale_settlements, 1);
     return Code::kStale;
   }
-  count(*counter, 1);
+  if (counter != nullptr) count(*counter, 1);
   return Code::kOk;
 }
 
@@ -726,8 +726,7 @@ Code Consumer::fail_message(const Message& message, layout::FailReason reason, c
   }
   if (notice != kNoNotice) notices_.posted(notice, nacked);
   if (!stale && reason == layout::FailReason::kRejected) count(seat_->messages_rejected, 1);
-  u64 told_below = 0;  // the count is told with release
-  const Code code = settled(message, stale, &told_below);
+  const Code code = settled(message, stale, /*counter=*/nullptr);
   if (code == Code::kOk) {
     tell(seat_->messages_nacked);
     instance_->ring_bell();

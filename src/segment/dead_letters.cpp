@@ -25,12 +25,17 @@ std::string note_at(const Mapping& park, u64 loc, u64 record_loc) {
 }
 
 // False: it changed under us, or is not what is looked for.
-bool read_record(const Mapping& park, u64 loc, u64 slot_bytes, layout::RecordState state, bool with_payload,
+bool read_record(const Mapping& park, u64 loc, u64 slot_bytes, const WantsParked& wants, bool with_payload,
                  ParkedMessage* message) {
   const auto* shared = reinterpret_cast<const layout::ParkRecord*>(park.data() + loc);
   const u64 word = A::load(shared->word, std::memory_order_acquire);  // PARKED
   message->word = layout::read_record_word(word);
-  if (message->word.state != state) return false;
+  const layout::RecordState state = message->word.state;
+  if (state == layout::RecordState::kFree || state == layout::RecordState::kNote ||
+      !wants(A::load(shared->group, std::memory_order_relaxed),
+             A::load(shared->group_generation, std::memory_order_relaxed), state)) {
+    return false;
+  }
   A::copy_out(&message->record, shared, sizeof message->record);
   const layout::ParkRecord& record = message->record;
   if (record.attempt_room > layout::kAttemptsMax || record.len > slot_bytes ||
@@ -60,6 +65,14 @@ bool read_record(const Mapping& park, u64 loc, u64 slot_bytes, layout::RecordSta
 
 Status each_parked(const QueueFiles& files, u32 group, u32 generation, layout::RecordState state, bool with_payload,
                    const std::function<bool(const ParkedMessage&)>& visit) {
+  const auto wants = [&](u32 of, u32 of_generation, layout::RecordState in) {
+    return of == group && of_generation == generation && in == state;
+  };
+  return each_parked(files, wants, with_payload, visit);
+}
+
+Status each_parked(const QueueFiles& files, const WantsParked& wants, bool with_payload,
+                   const std::function<bool(const ParkedMessage&)>& visit) {
   Result<Mapping> park = files.map_park(Access::read_only);
   if (!park) return fail(park.error());
   const u64 size = park->size_bytes();
@@ -78,9 +91,7 @@ Status each_parked(const QueueFiles& files, u32 group, u32 generation, layout::R
     }
     for (u64 slot = 0; slot < slots; ++slot) {
       const u64 loc = at + sizeof *head + slot * slot_bytes;
-      if (!read_record(*park, loc, slot_bytes, state, with_payload, &message)) continue;
-      if (message.record.group != group || message.record.group_generation != generation) continue;
-      if (!visit(message)) return {};
+      if (read_record(*park, loc, slot_bytes, wants, with_payload, &message) && !visit(message)) return {};
     }
     at += bytes;
   }

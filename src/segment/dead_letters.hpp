@@ -2,7 +2,8 @@
 // living supervisor, which goes on changing what is read.
 //
 // Everything read here is untrusted: bounds first. A record is copied whole and its word looked at before and after
-// (PARKED, supervisor/park_store.hpp), so what is returned was there at one time; what changes meanwhile is skipped.
+// (PARKED, supervisor/park_store.hpp): what changes its state meanwhile is skipped. Counts and times of one that is
+// decided anew just then may be of both sides; payload and text are not.
 //
 // TESTED BY  delivery/delivery_test, cli/cli_test
 #pragma once
@@ -24,8 +25,12 @@ struct ParkedMessage {
   std::string payload;                        // as in the frame; filled where asked for
 };
 
-// `visit` gets every message in `state` of `group` (its slot number, and its generation); false ends the walk.
+// `visit` gets every message that `wants` says; false ends the walk. `group` is a slot number, with its generation.
 // kCorrupt: the file makes no sense from some place on; what lies before was visited.
+using WantsParked = std::function<bool(u32 group, u32 generation, layout::RecordState state)>;
+Status each_parked(const QueueFiles& files, const WantsParked& wants, bool with_payload,
+                   const std::function<bool(const ParkedMessage&)>& visit);
+// Those of one group in one state.
 Status each_parked(const QueueFiles& files, u32 group, u32 generation, layout::RecordState state, bool with_payload,
                    const std::function<bool(const ParkedMessage&)>& visit);
 

@@ -19,6 +19,12 @@ class ParkLog {
   virtual void note_release(u32 group, u64 seq, u32 reason) = 0;
 };
 
+// Records in these states are what the log has PARKs of.
+constexpr bool is_in_log(layout::RecordState state) {
+  return state == layout::RecordState::kWaiting || state == layout::RecordState::kDead ||
+         state == layout::RecordState::kHeld;
+}
+
 // What the log keeps of a record that waits, is held or is dead. (Where its message lies is the journal's to say.)
 inline journal::ParkRecord park_in_log(const layout::ParkRecord& record, const layout::RecordWord& word) {
   journal::ParkRecord park{};

@@ -4,6 +4,7 @@
 #include <spdlog/spdlog.h>
 
 #include <cstring>
+#include <map>
 #include <optional>
 #include <set>
 
@@ -87,8 +88,8 @@ std::optional<Settlements> scan_group(const Queue& queue, const GroupView& view,
 
 namespace {
 
-// What waits in the park store: a snapshot that has the cursors, which count it as settled, has it too (ORDER).
-void add_parks(const Queue& queue, u32 index, const GroupView& view, u64 cap, journal::LogState* state) {
+// The messages of a group that consumers acknowledged in its park table: their records are of no use any more.
+std::set<u64> acknowledged_parks(const GroupView& view) {
   std::set<u64> acknowledged;
   for (u32 at = 0; at < view.parks_count; ++at) {
     const layout::ParkEntry& entry = view.parks[at];
@@ -96,24 +97,14 @@ void add_parks(const Queue& queue, u32 index, const GroupView& view, u64 cap, jo
       acknowledged.insert(A::load(entry.seq, std::memory_order_relaxed));
     }
   }
-  const u32 generation = layout::slot_generation(queue.files().group_slot(index).slot);
-  for (const auto waits : {layout::RecordState::kWaiting, layout::RecordState::kDead, layout::RecordState::kHeld}) {
-    // A damaged file: the keeper refuses the queue.
-    (void)each_parked(queue.files(), index, generation, waits, /*with_payload=*/false,
-                      [&](const ParkedMessage& message) {
-                        const u64 seq = message.record.seq;
-                        if (seq < cap && !acknowledged.contains(seq)) {
-                          state->parks[{index, seq}] = park_in_log(message.record, message.word);
-                        }
-                        return true;
-                      });
-  }
+  return acknowledged;
 }
 
 }  // namespace
 
 journal::LogState log_state_of(const Queue& queue, const LaneCursor& lane_end, u64 cap) {
   journal::LogState state;
+  std::map<u32, std::set<u64>> acknowledged;  // of the groups that are entered
   for (u32 index = 0; index < queue.constants().groups_max; ++index) {
     const layout::GroupSlot& slot = queue.files().group_slot(index);
     if (layout::slot_life(A::load(slot.slot, std::memory_order_acquire)) != layout::SlotLife::kLive) continue;
@@ -125,8 +116,21 @@ journal::LogState log_state_of(const Queue& queue, const LaneCursor& lane_end, u
         scan_group(queue, view, slot.mode == layout::GroupMode::kCompeting, lane_end, cap);
     if (!settled.has_value()) continue;  // the journal's thread enters it
     state.groups[index] = group_state(slot, *settled);
-    add_parks(queue, index, view, cap, &state);
+    acknowledged[index] = acknowledged_parks(view);
   }
+  // What waits in the park store: a snapshot that has the cursors, which count it as settled, has it too (ORDER).
+  const auto wants = [&](u32 group, u32 generation, layout::RecordState waits) {
+    return is_in_log(waits) && acknowledged.contains(group) &&
+           generation == layout::slot_generation(queue.files().group_slot(group).slot);
+  };
+  // A damaged file: the keeper refuses the queue.
+  (void)each_parked(queue.files(), wants, /*with_payload=*/false, [&](const ParkedMessage& message) {
+    const layout::ParkRecord& record = message.record;
+    if (record.seq < cap && !acknowledged[record.group].contains(record.seq)) {
+      state.parks[{record.group, record.seq}] = park_in_log(record, message.word);
+    }
+    return true;
+  });
   return state;
 }
 

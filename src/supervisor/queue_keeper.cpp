@@ -362,10 +362,10 @@ Status QueueKeeper::finish_birth(u32 index) {
 Status QueueKeeper::start_journal(std::unique_ptr<journal::Disk> disk, std::unique_ptr<journal::LogWriter> writer,
                                   std::shared_ptr<Queue> queue) {
   std::vector<journal::ParkRecord> parks;
-  for (const Group& known : groups_) {
-    if (known.redelivery == nullptr) continue;
-    known.redelivery->each_park([&](const journal::ParkRecord& park) { parks.push_back(park); });
-  }
+  parks_.each_used([&](u64 loc) {
+    // Adopted: what is left in these states is of a group that lives.
+    if (is_in_log(parks_.word(loc).state)) parks.push_back(park_in_log(*parks_.record(loc), parks_.word(loc)));
+  });
   Result<std::unique_ptr<QueueJournal>> started =
       QueueJournal::start(std::move(queue), std::move(disk), std::move(writer), parks);
   if (!started) return fail(started.error());
@@ -644,25 +644,19 @@ void QueueKeeper::free_seat(u32 index) {
   layout::SeatSlot& slot = files_->seat_slot(index);
   const u32 group_index = slot.group;
   Group* known = group_index < constants().groups_max ? group(group_index) : nullptr;
-  if (known != nullptr && is_competing(group_index)) {
+  if (known != nullptr) {
     // HANDLING: acquire, with the owner dead or its handle closed; one that is closed handles nothing (core.md A6).
     const layout::SeatHead* head = seat(index);
     const bool was_opened = head != nullptr && A::load(head->opened, std::memory_order_acquire) ==
                                                    layout::slot_generation(slot.slot);  // else of an owner before
     const u64 handling = was_opened ? A::load(head->handling, std::memory_order_acquire) : 0;
-    const u64 count = repair(*known).give_back_all_of(index, handling);
+    const u64 count = is_competing(group_index) ? repair(*known).give_back_all_of(index, handling)
+                                                : repair(*known).give_back_parks_of(index, handling);
     if (count != 0) wake_group(group_index, count);
-    known->failures = true;  // also what it nacked without a word to us
-  } else if (known != nullptr) {
-    const layout::SeatHead* head = seat(index);
-    const bool was_opened = head != nullptr && A::load(head->opened, std::memory_order_acquire) ==
-                                                   layout::slot_generation(slot.slot);  // else of an owner before
-    const u64 handling = was_opened ? A::load(head->handling, std::memory_order_acquire) : 0;
-    const u64 count = repair(*known).give_back_parks_of(index, handling);
-    if (count != 0) wake_group(group_index, count);
-    if (handling != 0 && handling != layout::kHandlingMany) {
+    if (!is_competing(group_index) && handling != 0 && handling != layout::kHandlingMany) {
       static_cast<void>(repair(*known).charge_exclusive(index, handling, acked_seq_of(group_index)));
     }
+    MOORING_KILL_POINT("keeper.charged");
     known->failures = true;  // also what it nacked without a word to us
   }
   MOORING_KILL_POINT("keeper.seat_swept");
@@ -827,8 +821,7 @@ Status QueueKeeper::adopt_parked() {
     }
     const layout::ParkRecord& record = *parks_.record(loc);
     Group* known = record.group < constants().groups_max ? group(record.group) : nullptr;
-    const bool has_owner = known != nullptr && known->redelivery != nullptr &&
-                           known->generation == record.group_generation;
+    const bool has_owner = known != nullptr && known->generation == record.group_generation;
     (has_owner ? of_group[record.group] : nobodys).push_back(loc);
   });
   if (!loaded) return loaded;  // before anything is given up for want of its record
@@ -847,33 +840,33 @@ Status QueueKeeper::adopt_parked() {
 
 // --- Failed messages, as their operator asks ------------------------------------------------------------------------
 
-Result<QueueKeeper::Group*> QueueKeeper::failing_group(const std::string& name) {
+Result<u32> QueueKeeper::group_called(const std::string& name) const {
   const auto index = find_group(name);
-  if (!index.has_value()) {
-    return fail(Code::kNoSuchQueue, fmt::format("queue {} has no group {}; `mooring info {}` lists them", name_, name,
-                                                name_));
-  }
+  if (index.has_value()) return *index;
+  return fail(Code::kNoSuchQueue,
+              fmt::format("queue {} has no group {}; `mooring info {}` lists them", name_, name, name_));
+}
+
+Result<Redelivery*> QueueKeeper::redelivery_of(const std::string& name) {
+  Result<u32> index = group_called(name);
+  if (!index) return fail(index.error());
   Group* known = group(*index);
   if (known == nullptr) return fail(Code::kIo, fmt::format("queue {}: group {} cannot be mapped", name_, name));
-  return known;
+  return known->redelivery.get();
 }
 
 Status QueueKeeper::set_group(const std::string& name,
                               const std::vector<std::pair<std::string, std::string>>& settings) {
-  const auto index = find_group(name);
-  if (!index.has_value()) {
-    return fail(Code::kNoSuchQueue, fmt::format("queue {} has no group {}; `mooring info {}` lists them", name_, name,
-                                                name_));
-  }
+  Result<u32> index = group_called(name);
+  if (!index) return fail(index.error());
   layout::GroupSlot& slot = files_->group_slot(*index);
   GroupPolicy policy = slot.policy;
   for (const auto& [key, value] : settings) {
     if (Status set = set_policy(&policy, key, value); !set) return set;
   }
   slot.policy = policy;
-  if (Group* known = group(*index); known != nullptr && known->redelivery != nullptr) {
-    known->redelivery->policy_changed(boottime_ns());
-  }
+  MOORING_KILL_POINT("keeper.settings");
+  if (Group* known = group(*index); known != nullptr) known->redelivery->policy_changed(boottime_ns());
   look_now();
   // The log keeps settings: it looks at groups anew when the epoch moves. Publishers look once more for nothing.
   A::add(files_->state().group_epoch, u64{1}, std::memory_order_acq_rel);
@@ -881,11 +874,8 @@ Status QueueKeeper::set_group(const std::string& name,
 }
 
 Status QueueKeeper::pause_group(const std::string& name, bool pause) {
-  const auto index = find_group(name);
-  if (!index.has_value()) {
-    return fail(Code::kNoSuchQueue, fmt::format("queue {} has no group {}; `mooring info {}` lists them", name_, name,
-                                                name_));
-  }
+  Result<u32> index = group_called(name);
+  if (!index) return fail(index.error());
   layout::GroupSlot& slot = files_->group_slot(*index);
   const u32 paused = A::load(slot.paused, std::memory_order_relaxed);  // own word
   const u32 now = pause ? paused | layout::kGroupPausedByUser : paused & ~layout::kGroupPausedByUser;
@@ -900,23 +890,23 @@ Status QueueKeeper::pause_group(const std::string& name, bool pause) {
 }
 
 Result<u64> QueueKeeper::redrive(const std::string& name, const DeadFilter& filter, u64 rate, bool dry_run) {
-  Result<Group*> known = failing_group(name);
-  if (!known) return fail(known.error());
+  Result<Redelivery*> redelivery = redelivery_of(name);
+  if (!redelivery) return fail(redelivery.error());
   look_now();
-  return (*known)->redelivery->redrive(filter, rate, dry_run, boottime_ns());
+  return (*redelivery)->redrive(filter, rate, dry_run, boottime_ns());
 }
 
 Result<u64> QueueKeeper::cancel_redrive(const std::string& name) {
-  Result<Group*> known = failing_group(name);
-  if (!known) return fail(known.error());
-  return (*known)->redelivery->cancel_redrive();
+  Result<Redelivery*> redelivery = redelivery_of(name);
+  if (!redelivery) return fail(redelivery.error());
+  return (*redelivery)->cancel_redrive();
 }
 
 Result<u64> QueueKeeper::purge_dead(const std::string& name, const DeadFilter& filter, bool dry_run) {
-  Result<Group*> known = failing_group(name);
-  if (!known) return fail(known.error());
+  Result<Redelivery*> redelivery = redelivery_of(name);
+  if (!redelivery) return fail(redelivery.error());
   look_now();
-  return (*known)->redelivery->purge(filter, dry_run);
+  return (*redelivery)->purge(filter, dry_run);
 }
 
 // --- The tick -------------------------------------------------------------------------------------------------------

@@ -13,6 +13,9 @@
 //   group is born       slot ENTERING                   finishes the birth: start = max(tail, every base)
 //   group is removed    slot LEAVING                    frees its seats and the slot
 //   park                K1..K4                          GroupRepair::reconcile
+//   settings            some of them stored         goes by what is there: each is in its bounds by itself
+//   pause               -                           one store
+//   seat is swept       the dead one is charged     a word that says NACKED is charged no second time
 //
 // TESTED BY  supervisor/queue_keeper_test, supervisor/supervisor_test, durable/durable_kill_points_test
 #pragma once
@@ -75,7 +78,7 @@ class QueueKeeper {
   u64 drop_unmapped(const ProcessIdentity& owner, const MapsFile& maps);
 
   // --- Failed messages (redelivery.hpp).
-  // Settings by name (delivery/policy.hpp), all or none of them.
+  // Settings by name (delivery/policy.hpp); a refused one changes nothing.
   Status set_group(const std::string& group, const std::vector<std::pair<std::string, std::string>>& settings);
   Status pause_group(const std::string& group, bool pause);
   Result<u64> redrive(const std::string& group, const DeadFilter& filter, u64 rate, bool dry_run);
@@ -128,7 +131,8 @@ class QueueKeeper {
   Group* group(u32 index);
   GroupRepair<HardwareAtomics> repair(Group& group) const { return {group.view, queue_->order()}; }
   bool is_competing(u32 index) const;
-  Result<Group*> failing_group(const std::string& group);
+  Result<u32> group_called(const std::string& name) const;
+  Result<Redelivery*> redelivery_of(const std::string& group);
   std::unique_ptr<Redelivery> make_redelivery(u32 index, const GroupView& view);
   Status adopt_parked();
   u64 acked_seq_of(u32 index);

@@ -13,6 +13,7 @@
 #include "group/group_view.hpp"
 #include "journal/log_reader.hpp"
 #include "queue/queue.hpp"
+#include "supervisor/park_log.hpp"
 #include "supervisor/park_store.hpp"
 
 namespace mooring {
@@ -229,28 +230,34 @@ class Rebuilding {
     writer_open_ = false;
   }
 
+  Result<u64> place(const journal::MessageView& message, u32 group) {
+    FrameView frame;
+    frame.payload = message.bytes.data();
+    frame.len = message.bytes.size();
+    frame.seq = message.seq;
+    frame.flags = message.frame_flags;
+    const u64 loc = parks_->place(frame, group, kFirstGeneration, layout::kAttemptsMax);
+    if (loc != 0) return loc;
+    return fail(Code::kDiskFull, fmt::format("queue {}: no room for message {} in its park file: /dev/shm is full, or "
+                                             "the file at its bound",
+                                             queue_.name, message.seq));
+  }
+
   // What waited for a retry, and dead letters: as the log says.
   Status restore_waiting(const journal::MessageView& message) {
     for (Born& group : groups_) {
       const auto found = writer_.state().parks.find({group.index, message.seq});
       if (found == writer_.state().parks.end() || !group.restored.insert(message.seq).second) continue;
       const journal::ParkRecord& logged = found->second;
-      FrameView frame;
-      frame.payload = message.bytes.data();
-      frame.len = message.bytes.size();
-      frame.seq = message.seq;
-      frame.flags = message.frame_flags;
-      const u64 loc = parks_->place(frame, group.index, kFirstGeneration, layout::kAttemptsMax);
-      if (loc == 0) {
-        return fail(Code::kDiskFull,
-                    fmt::format("queue {}: no room for message {} in the park store", queue_.name, message.seq));
-      }
+      const Result<u64> placed = place(message, group.index);
+      if (!placed) return fail(placed.error());
+      const u64 loc = *placed;
       layout::ParkRecord& record = *parks_->record(loc);
       const u64 now_wall = wall_ns();
       const u64 now_boot = boottime_ns();
-      const bool dead = logged.state == static_cast<u32>(layout::RecordState::kDead);
-      const bool held = logged.state == static_cast<u32>(layout::RecordState::kHeld);
-      if (held) group.held.insert(message.seq);
+      const auto state = static_cast<layout::RecordState>(logged.state);
+      const bool dead = state == layout::RecordState::kDead;
+      if (state == layout::RecordState::kHeld) group.held.insert(message.seq);
       record.due_wall_ns = logged.due_wall_ns;
       // The delay runs by the wall clock where no boot of before is left to count from.
       record.due_boottime_ns = now_boot + (logged.due_wall_ns > now_wall ? logged.due_wall_ns - now_wall : 0);
@@ -261,9 +268,7 @@ class Rebuilding {
       record.code = logged.flags;
       record.attempts = logged.failed;
       parks_->set_word(loc, {.version = 0,
-                             .state = dead   ? layout::RecordState::kDead
-                                      : held ? layout::RecordState::kHeld
-                                             : layout::RecordState::kWaiting,
+                             .state = is_in_log(state) ? state : layout::RecordState::kWaiting,
                              .failed = std::min(logged.failed, layout::kFailedMax),
                              .acquired = std::min(std::max(logged.acquired, 1U), layout::kAcquiredMax),
                              .alone = false});
@@ -278,16 +283,9 @@ class Rebuilding {
           group.parked == group.view.parks_count) {
         continue;
       }
-      FrameView frame;
-      frame.payload = message.bytes.data();
-      frame.len = message.bytes.size();
-      frame.seq = message.seq;
-      frame.flags = message.frame_flags;
-      const u64 loc = parks_->place(frame, group.index, kFirstGeneration, layout::kAttemptsMax);
-      if (loc == 0) {
-        return fail(Code::kDiskFull,
-                    fmt::format("queue {}: no room for message {} beside the window", queue_.name, message.seq));
-      }
+      const Result<u64> placed = place(message, group.index);
+      if (!placed) return fail(placed.error());
+      const u64 loc = *placed;
       layout::ParkEntry& entry = group.view.parks[group.parked];
       A::store(entry.seq, message.seq, std::memory_order_relaxed);
       A::store(entry.loc, loc, std::memory_order_relaxed);

@@ -19,14 +19,14 @@ using layout::RecordState;
 
 constexpr u64 kBoundsEveryNs = kNsPerSecond;
 constexpr u64 kNoDueNs = ~u64{0};
-// X has no room, or a redrive is paced: look again this soon.
+// The shortest time between two looks: what is due is returned at most so much later.
 constexpr u64 kSoonNs = kNsPerMs;
 
 // Noticed before the application saw it: the delivery does not count.
 bool is_untimely(FailReason reason) { return reason == FailReason::kNotDue || reason == FailReason::kExpired; }
 u32 counted(FailReason reason, u32 acquired) { return is_untimely(reason) && acquired != 0 ? acquired - 1 : acquired; }
 
-constexpr u64 kParkKeys = u64{1} << 63;  // held_ is keyed by seq, or by this plus an entry of X
+constexpr u64 kParkKeys = u64{1} << 63;  // leases_ is keyed by seq, or by this plus an entry of X
 
 }  // namespace
 
@@ -37,7 +37,6 @@ Redelivery::Redelivery(u32 group, layout::GroupSlot& slot, GroupView view, Order
       slot_(slot),
       repair_(view, order),
       view_(view),
-      order_(order),
       store_(store),
       around_(std::move(surroundings)),
       random_(wall_ns() ^ (u64{group} << 32)) {}
@@ -123,7 +122,7 @@ void Redelivery::adopt(const std::vector<u64>& locs, u64 now_boottime_ns) {
 
 u64 Redelivery::look(bool failures, u64 now_ns) {
   if (failures || stuck_failures_) take_failures(now_ns);
-  if (slot_.policy.ack_wait_ns != 0 && !is_exclusive()) take_back_held(now_ns);
+  if (slot_.policy.ack_wait_ns != 0 && !is_exclusive()) take_back_leases(now_ns);
   if (!held_records_.empty()) settle_held();
   if (in_table_ != 0) look_at_table(now_ns);
   go_on_redriving(now_ns);
@@ -137,8 +136,8 @@ u64 Redelivery::look(bool failures, u64 now_ns) {
   looked_ns_ = now_ns;
   u64 next = due_.empty() || table_full_ ? kNoDueNs : std::max(due_.top().boottime_ns, now_ns + kSoonNs);
   if (!redrives_.empty()) next = std::min(next, now_ns + kSoonNs);
-  if (slot_.policy.ack_wait_ns != 0 && !held_.empty()) {
-    next = std::min(next, held_looked_ns_ + std::max(slot_.policy.ack_wait_ns / 4, kSoonNs));
+  if (slot_.policy.ack_wait_ns != 0 && !leases_.empty()) {
+    next = std::min(next, leases_looked_ns_ + std::max(slot_.policy.ack_wait_ns / 4, kSoonNs));
   }
   if (slot_.policy.dlq_max_age_ns != 0 && !dead_.empty()) next = std::min(next, now_ns + kBoundsEveryNs);
   return next;
@@ -266,7 +265,7 @@ void Redelivery::commit(u64 loc, const Decision& decision, u32 acquired, bool al
                         .acquired = acquired,
                         .alone = alone});
   MOORING_KILL_POINT("redelivery.record");
-  if (around_.log != nullptr) around_.log->note_park(park_record(loc));
+  if (around_.log != nullptr) around_.log->note_park(park_in_log(*store_.record(loc), store_.word(loc)));
   const u32 version = store_.word(loc).version;
   if (dead) {
     dead_.push_back({store_.record(loc)->dead_wall_ns, loc, version});
@@ -276,18 +275,6 @@ void Redelivery::commit(u64 loc, const Decision& decision, u32 acquired, bool al
     due_.push({decision.due_boottime_ns, loc, version});
     count(slot_.counters.waiting, 1);
   }
-}
-
-journal::ParkRecord Redelivery::park_record(u64 loc) const {
-  return park_in_log(*store_.record(loc), store_.word(loc));
-}
-
-void Redelivery::each_park(const std::function<void(const journal::ParkRecord&)>& visit) {
-  store_.each_used([&](u64 loc) {
-    const RecordState state = store_.word(loc).state;
-    const bool in_log = state == RecordState::kWaiting || state == RecordState::kDead || state == RecordState::kHeld;
-    if (in_log && is_ours(loc)) visit(park_record(loc));
-  });
 }
 
 // --- Failures in the window -----------------------------------------------------------------------------------------
@@ -325,6 +312,7 @@ bool Redelivery::fail_in_window(u64 seq, u64 word, u64 now_ns) {
     // Finished, as the user of the group asked for. No record: the cursor says it.
     if (A::cas(view_.word(seq), expected, layout::make_word(view_.lap(seq), layout::Kind::kAcked, 0, 0),
                std::memory_order_acq_rel)) {
+      MOORING_KILL_POINT("redelivery.dropped");
       count(slot_.counters.dropped_total, 1);
       count(slot_.counters.failed_total[static_cast<u32>(reason)], 1);
     }
@@ -506,23 +494,25 @@ void Redelivery::drop_record(u64 loc) {
 // --- Held for too long (core.md A14) --------------------------------------------------------------------------------
 
 // Every quarter of ack_wait what is leased is looked at; a word that has not changed for one ack_wait is taken back.
-void Redelivery::take_back_held(u64 now_ns) {
+void Redelivery::take_back_leases(u64 now_ns) {
   const u64 ack_wait = slot_.policy.ack_wait_ns;
-  if (now_ns - held_looked_ns_ < std::max(ack_wait / 4, kSoonNs)) return;
-  held_looked_ns_ = now_ns;
+  if (now_ns - leases_looked_ns_ < std::max(ack_wait / 4, kSoonNs)) return;
+  leases_looked_ns_ = now_ns;
   u64 taken = 0;
   repair_.each_leased([&](u64 seq, u64 word) {
-    if (!held_too_long(seq, word, now_ns) || !repair_.take_back(seq, word)) return;
+    if (!leased_too_long(seq, word, now_ns) || !repair_.take_back(seq, word)) return;
     ++taken;
     MOORING_KILL_POINT("redelivery.taken_back");
   });
   for (u32 index = 0; in_table_ != 0 && index < view_.parks_count; ++index) {
     const u64 word = A::load(view_.parks[index].word, std::memory_order_acquire);
     if (layout::read_park_word(word).state != ParkState::kLeased) continue;
-    if (held_too_long(kParkKeys + index, word, now_ns) && repair_.take_back_park(index, word)) ++taken;
+    if (!leased_too_long(kParkKeys + index, word, now_ns) || !repair_.take_back_park(index, word)) continue;
+    ++taken;
+    MOORING_KILL_POINT("redelivery.park_taken_back");
   }
-  for (auto held = held_.begin(); held != held_.end();) {
-    held = std::exchange(held->second.seen, false) ? std::next(held) : held_.erase(held);
+  for (auto leased = leases_.begin(); leased != leases_.end();) {
+    leased = std::exchange(leased->second.seen, false) ? std::next(leased) : leases_.erase(leased);
   }
   if (taken == 0) return;
   spdlog::info("{}: {} messages were held longer than ack_wait ({}) and are given out again", around_.where, taken,
@@ -530,14 +520,14 @@ void Redelivery::take_back_held(u64 now_ns) {
   take_failures(now_ns);
 }
 
-bool Redelivery::held_too_long(u64 key, u64 word, u64 now_ns) {
-  Held& held = held_[key];
-  if (held.word != word) {
-    held = {word, now_ns, true};
+bool Redelivery::leased_too_long(u64 key, u64 word, u64 now_ns) {
+  Leased& leased = leases_[key];
+  if (leased.word != word) {
+    leased = {word, now_ns, true};
     return false;
   }
-  held.seen = true;
-  return now_ns - held.since_ns >= slot_.policy.ack_wait_ns;
+  leased.seen = true;
+  return now_ns - leased.since_ns >= slot_.policy.ack_wait_ns;
 }
 
 // --- What is due ----------------------------------------------------------------------------------------------------
@@ -601,11 +591,10 @@ void Redelivery::keep_dlq_bounds() {
          now_wall - std::min(now_wall, dead_.front().wall_ns) > policy.dlq_max_age_ns) {
     drop_oldest();
   }
-  const auto is_full = [&] { return policy.dlq_max_messages != 0 && slot_.counters.dead >= policy.dlq_max_messages; };
-  if (policy.on_dlq_full == static_cast<u32>(OnDlqFull::kDropOldest)) {
-    while (slot_.counters.dead > policy.dlq_max_messages && is_full() && !dead_.empty()) drop_oldest();
-  }
-  const bool pause = is_full() && policy.on_dlq_full == static_cast<u32>(OnDlqFull::kPause);
+  const u64 bound = policy.dlq_max_messages;
+  const bool drops = policy.on_dlq_full == static_cast<u32>(OnDlqFull::kDropOldest);
+  while (drops && bound != 0 && slot_.counters.dead > bound && !dead_.empty()) drop_oldest();
+  const bool pause = !drops && bound != 0 && slot_.counters.dead >= bound;
   const u32 paused = A::load(slot_.paused, std::memory_order_relaxed);  // own word
   const u32 now_paused = pause ? paused | layout::kGroupPausedByDlq : paused & ~layout::kGroupPausedByDlq;
   if (now_paused == paused) return;
@@ -710,8 +699,8 @@ void Redelivery::drop_all() {
 }
 
 void Redelivery::policy_changed(u64 now_ns) {
-  held_.clear();
-  held_looked_ns_ = 0;
+  leases_.clear();
+  leases_looked_ns_ = 0;
   keep_dlq_bounds();
   static_cast<void>(look(true, now_ns));
 }

@@ -22,8 +22,9 @@
 //   record is due          | entry READY      WAITING and no entry names it: returned when due
 //   note written           | record names it  no record names the note: freed
 //   word taken back        | record           S[seq] or the entry says NACKED(timeout): a failure like any other
-//   record HELD or DEAD    | S[seq] decided   S[seq] says NACKED with the record's `acquired`: decided already,
-//   carried out S[seq] settled         | HELD freed       S[seq] is settled: freed
+//   record HELD or DEAD    | S[seq] decided   S[seq] says NACKED, `acquired` as in the record: decided, carried out
+//   S[seq] settled         | HELD freed       S[seq] is settled: freed
+//   dropped: S[seq] ACKED  | its record freed the same (exclusive), or there was none (competing)
 //   redrive, purge                            one store each
 //
 // PAIRINGS as in group/repair.hpp (PARKED) and supervisor/park_log.hpp (ORDER); MAILBOX: a notice is stored before the
@@ -89,7 +90,7 @@ class Redelivery {
   // Looks around. `failures`: some delivery may have failed since the last look. Returns when to look again at the
   // latest (CLOCK_BOOTTIME).
   u64 look(bool failures, u64 now_boottime_ns);
-  bool is_busy() const { return in_table_ != 0 || !held_.empty() || stuck_failures_; }
+  bool is_busy() const { return in_table_ != 0 || !leases_.empty() || stuck_failures_; }
   // A straggler of this group was put into X.
   void straggler_parked(u64 loc) {
     ++in_table_;
@@ -100,10 +101,7 @@ class Redelivery {
   // how many will go (or would: `dry_run`).
   u64 redrive(const DeadFilter& filter, u64 rate, bool dry_run, u64 now_boottime_ns);
   u64 cancel_redrive();
-  u64 redrives_left() const { return redrives_.size(); }
   u64 purge(const DeadFilter& filter, bool dry_run);
-  // All that waits or is dead, as the log should have it.
-  void each_park(const std::function<void(const journal::ParkRecord&)>& visit);
   // The group goes: all it has in the store.
   void drop_all();
   // Settings changed.
@@ -123,7 +121,7 @@ class Redelivery {
     u64 loc;
     u32 version;
   };
-  struct Held {
+  struct Leased {
     u64 word = 0;
     u64 since_ns = 0;
     bool seen = false;
@@ -146,8 +144,8 @@ class Redelivery {
   bool return_held(u64 seq, const layout::RecordWord& record);
   void look_at_table(u64 now_ns);
   void fail_in_table(u32 index, u64 word, u64 now_ns);
-  void take_back_held(u64 now_ns);
-  bool held_too_long(u64 key, u64 word, u64 now_ns);
+  void take_back_leases(u64 now_ns);
+  bool leased_too_long(u64 key, u64 word, u64 now_ns);
   void return_due(u64 now_ns);
   void keep_dlq_bounds();
   void go_on_redriving(u64 now_ns);
@@ -157,7 +155,6 @@ class Redelivery {
   void write_failure(u64 loc, const Decision& decision, FailReason reason, u32 seat, const Notice& notice, u64 now_ns);
   void commit(u64 loc, const Decision& decision, u32 acquired, bool alone,
               layout::RecordState waits = layout::RecordState::kWaiting);
-  journal::ParkRecord park_record(u64 loc) const;
   void drop_record(u64 loc);
   std::vector<u64> select(const DeadFilter& filter);
   bool is_ours(u64 loc) const;
@@ -168,14 +165,13 @@ class Redelivery {
   layout::GroupSlot& slot_;
   GroupRepair<A> repair_;
   GroupView view_;
-  OrderView order_;
   ParkStore& store_;
   Surroundings around_;
   std::priority_queue<Due> due_;
   std::deque<Dead> dead_;  // oldest first
-  std::unordered_map<u64, Held> held_;          // competing: what is leased, and since when
+  std::unordered_map<u64, Leased> leases_;          // competing: what is leased, and since when
   std::unordered_map<u64, u64> held_records_;   // exclusive: seq -> record
-  u64 held_looked_ns_ = 0;
+  u64 leases_looked_ns_ = 0;
   u64 in_table_ = 0;
   u32 table_hint_ = 0;
   bool table_full_ = false;
