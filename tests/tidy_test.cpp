@@ -37,7 +37,7 @@ const std::map<std::string, std::vector<std::string>> kArrows = {
     {"segment", {"layout", "platform"}},
     {"ring", {"layout", "platform"}},
     {"group", {"ring"}},
-    {"queue", {"group", "segment"}},
+    {"queue", {"group", "segment", "journal"}},
     {"supervisor", {"queue", "journal"}},
     {"capi", {"queue", "mooring"}},
     {"mooring", {}},
