@@ -170,6 +170,9 @@ typedef struct mooring_queue_options {
   int64_t group_id;           /* Unix group of the queue's files; -1: the supervisor's */
   uint32_t durability;        /* MOORING_VOLATILE, MOORING_DURABLE; 0: volatile */
   uint32_t deliver;           /* MOORING_DELIVER_...; looked at on durable queues; 0: durable */
+  uint64_t max_backlog_bytes; /* durable queues: bytes of messages in the log, 24 and more of head for each, that wait
+                               * for the slowest group; reached, publishers wait or get MOORING_FULL as `overflow` says,
+                               * until groups have settled some. 0: 64 GiB; 1 MiB to 2^50. Not on volatile queues. */
 } mooring_queue_options;
 MOORING_API void mooring_queue_options_init(mooring_queue_options* options, size_t size);
 

@@ -8,7 +8,7 @@
 //                  and nothing is ever taken from a living owner here
 //   park           a straggler: a message whose living owner stands still while others need the room leaves the window
 //                  in that owner's name, so the owner can still acknowledge it:
-//     K1  copy the payload into the park file
+//     K1  copy the payload into the park file; nothing where the log has the message
 //     K2  X[x] = {seq, loc}, word PREP_LEASED(owner)
 //     K3  CAS S[seq] LEASED(owner) -> MOVED(x)          the point of no return; fails if the owner settled meanwhile
 //     K4  CAS X[x] PREP_y -> y                           fails if the owner settled meanwhile: fine
@@ -149,18 +149,23 @@ class GroupRepair {
   }
 
   // Parks the message of `seq`, whose word was read as `word` (LEASED). `place(frame) -> loc`, 0: the store is full.
-  // `lane_of(u32) -> const LaneView*`. Returns false if nothing was done: no room in X or in the store, or settled
-  // meanwhile.
+  // `lane_of(u32) -> const LaneView*`. `in_log`: it is below J, so its frame may be overwritten, and need not be copied.
+  // Returns false if nothing was done: no room in X or in the store, or settled meanwhile.
   template <class LaneOf, class Place>
-  bool park_straggler(u64 seq, u64 word, LaneOf&& lane_of, Place&& place) {
+  bool park_straggler(u64 seq, u64 word, LaneOf&& lane_of, Place&& place, bool in_log = false) {
     const u32 index = free_entry();
     if (index == Lease::kNotParked) return false;
-    u64 cell = 0;
-    if (!is_published<A>(order_, seq, &cell)) return false;
-    const LaneView* lane = lane_of(layout::cell_lane(cell));
-    FrameView frame;
-    if (lane == nullptr || frame_of_cell<A>(*lane, cell, seq, &frame) != RingOutcome::kOk) return false;
-    const u64 loc = place(frame);  // K1
+    u64 loc = layout::kParkedInLog;
+    if (!in_log) {
+      u64 cell = 0;
+      if (!is_published<A>(order_, seq, &cell)) return false;
+      const LaneView* lane = lane_of(layout::cell_lane(cell));
+      FrameView frame;
+      if (lane == nullptr || frame_of_cell<A>(*lane, cell, seq, &frame) != RingOutcome::kOk) return false;
+      loc = place(frame);  // K1
+      // RECLAIMED: it became durable meanwhile, and was overtaken. The next look finds it in the log.
+      if (!still_there<A>(*lane, seq)) return false;
+    }
     if (loc == 0) return false;
     A::kill_point("repair.k1");
     layout::ParkEntry& entry = group_.parks[index];

@@ -3,8 +3,9 @@
 #include <fmt/format.h>
 
 #include "group/repair.hpp"
-#include "queue/wake_descriptor.hpp"
+#include "journal/reading_disk.hpp"
 #include "queue/error_detail.hpp"
+#include "queue/wake_descriptor.hpp"
 
 namespace mooring {
 namespace {
@@ -42,6 +43,7 @@ Result<std::unique_ptr<Consumer>> Consumer::open(std::shared_ptr<Instance> insta
   if (!generation) return fail(generation.error());
   Result<u64> group_index = number_member(*grant, "group", 0, layout::kGroupsMax - 1);
   if (!group_index) return fail(group_index.error());
+  const auto log = grant->find("log");
   Result<std::shared_ptr<Queue>> queue = instance->attach(name);
   if (!queue) return fail(queue.error());
   const layout::QueueConstants& constants = (*queue)->constants();
@@ -52,6 +54,7 @@ Result<std::unique_ptr<Consumer>> Consumer::open(std::shared_ptr<Instance> insta
   std::unique_ptr<Consumer> consumer(new Consumer(std::move(instance), std::move(*queue), options));
   Queue& q = *consumer->queue_;
   consumer->group_name_ = group;
+  if (log != grant->end() && log->is_string()) consumer->log_path_ = log->get<std::string>();
   consumer->group_index_ = static_cast<u32>(*group_index);
   consumer->seat_index_ = static_cast<u32>(*seat);
   consumer->seat_generation_ = static_cast<u32>(*generation);
@@ -68,6 +71,7 @@ Result<std::unique_ptr<Consumer>> Consumer::open(std::shared_ptr<Instance> insta
   consumer->wake_slot_ = &q.files().group_wake(consumer->group_index_);
   consumer->room_ = &q.files().wake()->room;
   consumer->group_slot_ = &q.files().group_slot(consumer->group_index_);
+  consumer->durable_ = q.is_durable();
   consumer->fenced_ = A::load(q.files().state().fence_mode, std::memory_order_acquire) != 0;
   const GroupView view =
       view_group(consumer->group_mapping_.data(), constants.words, static_cast<u32>(constants.parks));
@@ -78,8 +82,15 @@ Result<std::unique_ptr<Consumer>> Consumer::open(std::shared_ptr<Instance> insta
   } else if (q.is_spsc()) {
     const LaneView* lane = q.lane(0);
     if (lane == nullptr) return fail(Code::kCorrupt, fmt::format("queue {}: its lane cannot be mapped", name));
-    consumer->group_.emplace<ExclusiveLane>(
-        view, LaneSource<A>(*lane, A::load(view.head->base_seq_hint, std::memory_order_acquire), q.delivery_limit()));
+    if (q.is_durable()) {
+      consumer->group_.emplace<ExclusiveDurable>(view, DurableSource<A, LaneOf>(q.durable_marks(), *lane));
+    } else {
+      consumer->group_.emplace<ExclusiveLane>(
+          view, LaneSource<A>(*lane, A::load(view.head->base_seq_hint, std::memory_order_acquire)));
+    }
+  } else if (q.is_durable()) {
+    consumer->group_.emplace<ExclusiveDurable>(view,
+                                               DurableSource<A, LaneOf>(q.durable_marks(), order, LaneOf{&q}));
   } else {
     consumer->group_.emplace<ExclusiveOrder>(view, OrderSource<A, LaneOf>(order, LaneOf{&q}));
   }
@@ -130,6 +141,7 @@ Code Consumer::corrupt(std::string_view what) const {
   const layout::ParkEntry& entry = group.group().parks[park_index];
   // PARKED: the caller acquired the entry's word; loc and the record were stored before it.
   const u64 loc = A::load(entry.loc, std::memory_order_relaxed);
+  if ((loc & layout::kParkedInLog) != 0) return copy_logged(group, lease, loc & ~layout::kParkedInLog, message);
   const u64 head_bytes = sizeof(layout::ParkRecord);
   for (int look = 0; look < 2; ++look) {
     const u64 size = park_mapping_.size_bytes();
@@ -161,10 +173,74 @@ Code Consumer::corrupt(std::string_view what) const {
   return corrupt("a park entry points outside the park file");
 }
 
+Status Consumer::open_log() {
+  if (log_ != nullptr) return {};
+  if (log_path_.empty()) {
+    return fail(Code::kVersion, "the supervisor did not say where the log is; client and supervisor are of different "
+                                "versions");
+  }
+  Result<std::unique_ptr<journal::ReadingDisk>> disk = journal::ReadingDisk::open(log_path_);
+  if (!disk) return fail(disk.error());
+  journal::Uuid uuid{};
+  std::copy(std::begin(queue_->constants().log_uuid), std::end(queue_->constants().log_uuid), uuid.begin());
+  log_disk_ = std::move(*disk);
+  log_ = std::make_unique<journal::BacklogReader>(*log_disk_, uuid);
+  return {};
+}
+
+[[gnu::noinline]] Code Consumer::copy_from_log(u64 seq, u64 log_pos, Message* message) {
+  const layout::QueueState& state = queue_->files().state();
+  journal::LogMark durable;
+  // DURABLE: acquire, in this order: the log has everything below the seq by the position, and perhaps more.
+  durable.next_seq = A::load(state.durable_seq, std::memory_order_acquire);
+  durable.log_pos = A::load(state.log_mark, std::memory_order_acquire);
+  if (seq >= durable.next_seq) return corrupt("a message was overwritten before it was in the log");
+  journal::MessageView view;
+  Status read = open_log();
+  bool lost = false;
+  if (read) {
+    const auto found =
+        log_pos == 0 ? log_->find(seq, durable, &view) : log_->find_at(log_pos, seq, durable, &view);
+    if (found) {
+      lost = *found == journal::BacklogReader::Found::kLost;
+    } else {
+      read = fail(found.error());
+    }
+  }
+  if (!read) {
+    const bool damaged = read.error().code == Code::kCorrupt;
+    const char* hint = damaged ? "; `mooring journal verify` says what is left of the log" : "";
+    return fail_with(read.error().code, fmt::format("queue {}, group {}: message {} has left shared memory and cannot "
+                                                    "be read from the log: {}{}",
+                                                    queue_->name(), group_name_, seq, read.error().text, hint));
+  }
+  if (lost) return Code::kEmpty;
+  u32 slot = CopySlots::kNone;
+  u8* to = copies_.take(view.bytes.size(), &slot);
+  if (to == nullptr) return fail_with(Code::kNoMemory, fmt::format("no memory to copy out {} bytes", view.bytes.size()));
+  std::copy(view.bytes.begin(), view.bytes.end(), to);
+  message->data = to;
+  message->size = view.bytes.size();
+  message->token[1] = make_token(Lease::kNotParked, slot);
+  return Code::kOk;
+}
+
+[[gnu::noinline, gnu::cold]] Code Consumer::copy_logged(Competing& group, const Lease& lease, u64 log_pos,
+                                                        Message* message) {
+  const Code code = copy_from_log(lease.seq, log_pos, message);
+  if (code == Code::kOk) message->token[1] = make_token(lease.park_index, static_cast<u32>(message->token[1]));
+  if (group.still_mine(lease)) return code;
+  // Given to somebody else meanwhile (who may have settled it: then its segment may have retired under us).
+  if (code == Code::kOk) copies_.put(static_cast<u32>(message->token[1]));
+  return Code::kStale;
+}
+
 [[gnu::always_inline]] inline Code Consumer::copy_out(Competing& group, const Lease& lease, Message* message) {
   if (lease.parked()) return copy_parked(group, lease, lease.park_index, message);
-  // A cell of a later lap means that the message left the window between our lease and our look at it.
-  if (layout::cell_laps_ahead(lease.cell, group.order().lap(lease.seq)) == 0) {
+  // A cell of a later lap means that the message left the window between our lease and our look at it; on a durable
+  // queue, that publishers went past this group.
+  if (layout::cell_laps_ahead(lease.cell, group.order().lap(lease.seq)) == 0 &&
+      lease.seq >= group.order().recovered_below) {
     const LaneView* lane = queue_->lane(layout::cell_lane(lease.cell));
     if (lane == nullptr) return corrupt("an order cell names a lane that does not exist");
     FrameView frame;
@@ -187,6 +263,7 @@ Code Consumer::corrupt(std::string_view what) const {
       return corrupt("an order cell points at something that is no message");
     }
   }
+  if (durable_) return copy_logged(group, lease, 0, message);
   const u64 word = A::load(group.group().word(lease.seq), std::memory_order_acquire);
   const u32 parked = group.find_moved(lease, word);
   return parked == Lease::kNotParked ? Code::kStale : copy_parked(group, lease, parked, message);
@@ -198,20 +275,25 @@ Code Consumer::corrupt(std::string_view what) const {
                                               "some before receiving more",
                                               in_flight_, group_name_));
   }
-  Lease lease;
-  switch (group.lease(&lease)) {
-    case LeaseOutcome::kLeased: break;
-    case LeaseOutcome::kEmpty:
-    case LeaseOutcome::kWindow: return Code::kEmpty;
-    case LeaseOutcome::kCorrupt: return corrupt("a state word makes no sense");
-  }
-  message->seq = lease.seq;
-  message->attempt = lease.acquired();
-  message->flags = message->attempt > 1 ? kMessageRedelivered : 0;
-  message->token[0] = lease.word;
-  const Code code = copy_out(group, lease, message);
-  if (code != Code::kOk) {
-    if (code == Code::kNoMemory) (void)group.release(lease);
+  for (;;) {
+    Lease lease;
+    switch (group.lease(&lease)) {
+      case LeaseOutcome::kLeased: break;
+      case LeaseOutcome::kEmpty:
+      case LeaseOutcome::kWindow: return Code::kEmpty;
+      case LeaseOutcome::kCorrupt: return corrupt("a state word makes no sense");
+    }
+    message->seq = lease.seq;
+    message->attempt = lease.acquired();
+    message->flags = message->attempt > 1 ? kMessageRedelivered : 0;
+    message->token[0] = lease.word;
+    const Code code = copy_out(group, lease, message);
+    if (__builtin_expect(code == Code::kOk, true)) break;
+    if (code == Code::kEmpty) {  // the log has lost it, and said so when it was salvaged
+      (void)group.ack(lease);
+      continue;
+    }
+    if (code != Code::kStale) (void)group.release(lease);
     return code;
   }
   ++in_flight_;
@@ -247,6 +329,59 @@ template <class Exclusive>
   return Code::kOk;
 }
 
+Code Consumer::take_durable(ExclusiveDurable& group, Message* message) {
+  FrameView frame;
+  u32 attempt = 0;
+  for (;;) {
+    switch (group.take(&frame, &attempt)) {
+      case TakeOutcome::kTaken: break;
+      case TakeOutcome::kEmpty: return Code::kEmpty;
+      case TakeOutcome::kWindow:
+        return fail_with(Code::kFull, fmt::format("{} messages of group {} wait for their settlement, a whole window; "
+                                                  "settle some before receiving more",
+                                                  group.in_flight(), group_name_));
+      case TakeOutcome::kCorrupt: return corrupt("a frame makes no sense");
+    }
+    message->seq = frame.seq;
+    Code code = Code::kStale;
+    // A length that is not yet known to be one must not cost memory.
+    if (frame.payload != nullptr && frame.len <= queue_->constants().max_message_bytes) {
+      u32 slot = CopySlots::kNone;
+      u8* to = copies_.take(frame.len, &slot);
+      if (to == nullptr) {
+        code = fail_with(Code::kNoMemory, fmt::format("no memory to copy out {} bytes", frame.len));
+      } else {
+        A::copy_out(to, frame.payload, frame.len);
+        if (group.source().still_there(frame)) {
+          message->data = to;
+          message->size = frame.len;
+          message->token[1] = make_token(Lease::kNotParked, slot);
+          code = Code::kOk;
+        } else {
+          copies_.put(slot);
+        }
+      }
+    }
+    if (code == Code::kStale) code = copy_from_log(frame.seq, 0, message);
+    if (__builtin_expect(code == Code::kOk, true)) break;
+    if (code == Code::kEmpty) {  // the log has lost it, and said so when it was salvaged
+      (void)group.ack(frame.seq);
+      continue;
+    }
+    (void)group.give_back(frame.seq);
+    return code;
+  }
+  message->attempt = attempt;
+  message->flags = attempt > 1 ? kMessageRedelivered : 0;
+  message->token[0] = 0;
+  copied_.push_back({frame.seq, copy_slot_of(*message)});
+  ++in_flight_;
+  count(seat_->messages_delivered, 1);
+  count(seat_->bytes_delivered, message->size);
+  if (attempt > 1) count(seat_->messages_redelivered, 1);
+  return Code::kOk;
+}
+
 [[gnu::always_inline]] inline Code Consumer::take_one(Message* message) {
   switch (group_.index()) {
     case 1: {
@@ -259,6 +394,7 @@ template <class Exclusive>
     }
     case 2: return take_exclusive(*std::get_if<ExclusiveLane>(&group_), message);
     case 3: return take_exclusive(*std::get_if<ExclusiveOrder>(&group_), message);
+    case 4: return take_durable(*std::get_if<ExclusiveDurable>(&group_), message);
     default: return fail_with(Code::kClosed, "this consumer is closed");
   }
 }
@@ -268,6 +404,7 @@ bool Consumer::may_have_work() {
     case 1: return std::get_if<Competing>(&group_)->may_have_work();
     case 2: return std::get_if<ExclusiveLane>(&group_)->may_have_work();
     case 3: return std::get_if<ExclusiveOrder>(&group_)->may_have_work();
+    case 4: return std::get_if<ExclusiveDurable>(&group_)->may_have_work();
     default: return false;
   }
 }
@@ -284,9 +421,10 @@ void Consumer::before_sleep() {
     case 1: moved = std::get_if<Competing>(&group_)->help_base(true); break;
     case 2: moved = std::get_if<ExclusiveLane>(&group_)->raise_base(); break;
     case 3: moved = std::get_if<ExclusiveOrder>(&group_)->raise_base(); break;
+    case 4: moved = std::get_if<ExclusiveDurable>(&group_)->raise_base(); break;
     default: break;
   }
-  if (moved) wake_producers();
+  if (moved && !durable_) wake_producers();  // of a durable queue they wait for the journal
 }
 
 Status Consumer::check_seat() const {
@@ -323,6 +461,7 @@ Code Consumer::wait_for_message(u64 timeout_ns, Message* message) {
     case 1: spun = spin_for_message(*std::get_if<Competing>(&group_), spin, message); break;
     case 2: spun = spin_for_message(*std::get_if<ExclusiveLane>(&group_), spin, message); break;
     case 3: spun = spin_for_message(*std::get_if<ExclusiveOrder>(&group_), spin, message); break;
+    case 4: spun = spin_for_message(*std::get_if<ExclusiveDurable>(&group_), spin, message); break;
     default: break;
   }
   if (spun != Code::kEmpty) return spun;
@@ -386,7 +525,17 @@ Code Consumer::receive_batch(std::span<Message> messages, u64 timeout_ns, std::s
   return Code::kOk;
 }
 
+// Of an exclusive group: the buffer goes back with its settlement, so ack_up_to need not know it any more. Most often
+// it is the oldest.
+[[gnu::noinline]] void Consumer::forget_copy(const Message& message) {
+  const auto known = std::find_if(copied_.begin(), copied_.end(), [&](const Copied& copied) {
+    return copied.seq == message.seq && copied.slot == copy_slot_of(message);
+  });
+  if (known != copied_.end()) copied_.erase(known);
+}
+
 [[gnu::always_inline]] inline Code Consumer::settled(const Message& message, bool stale, u64* counter) {
+  if (!copied_.empty()) forget_copy(message);
   if (copies_.put(copy_slot_of(message))) --in_flight_;
   if (in_flight_ == 0) A::store(seat_->handling, u64{0}, std::memory_order_relaxed);
   if (stale) {
@@ -410,8 +559,8 @@ Code Consumer::ack(const Message& message) {
   if (auto* competing = std::get_if<Competing>(&group_)) {
     stale = competing->ack(lease_of(message)) == Settled::kStale;
     // A producer that waits for room reads past ACKED words by itself, but has to be woken to do so.
-    const bool wanted = A::load(room_->sleepers, std::memory_order_relaxed) != 0;
-    base_moved = competing->help_base(wanted);
+    const bool wanted = !durable_ && A::load(room_->sleepers, std::memory_order_relaxed) != 0;
+    base_moved = competing->help_base(wanted) && !durable_;
   } else if (auto* lane = std::get_if<ExclusiveLane>(&group_)) {
     stale = !lane->ack(message.seq);
     base_moved = A::load(room_->sleepers, std::memory_order_relaxed) != 0;
@@ -420,6 +569,8 @@ Code Consumer::ack(const Message& message) {
     stale = !order->ack(message.seq);
     base_moved = A::load(room_->sleepers, std::memory_order_relaxed) != 0;
     if (base_moved) order->raise_base();
+  } else if (auto* durable = std::get_if<ExclusiveDurable>(&group_)) {
+    stale = !durable->ack(message.seq);
   }
   if (__builtin_expect(base_moved, false)) wake_producers();
   return settled(message, stale, &seat_->messages_acked);
@@ -478,6 +629,15 @@ Code Consumer::ack_up_to(const Message& message) {
   } else if (auto* order = std::get_if<ExclusiveOrder>(&group_)) {
     settled_count = order->ack_up_to(message.seq);
     if (wanted) order->raise_base();
+  } else if (auto* durable = std::get_if<ExclusiveDurable>(&group_)) {
+    settled_count = durable->ack_up_to(message.seq);
+    wanted = false;
+    // What was given back has no buffer; the others up to here are settled by now.
+    std::erase_if(copied_, [&](const Copied& copied) {
+      if (copied.seq > message.seq) return false;
+      if (copies_.put(copied.slot)) --in_flight_;
+      return true;
+    });
   } else {
     return fail_with(Code::kBadArgument, fmt::format("ack_up_to needs an exclusive group; {} is competing, and others "
                                                      "hold messages in between: acknowledge one by one",
@@ -503,6 +663,8 @@ Code Consumer::nack(const Message& message) {
     stale = !lane->give_back(message.seq);
   } else if (auto* order = std::get_if<ExclusiveOrder>(&group_)) {
     stale = !order->give_back(message.seq);
+  } else if (auto* durable = std::get_if<ExclusiveDurable>(&group_)) {
+    stale = !durable->give_back(message.seq);
   }
   const Code code = settled(message, stale, &seat_->messages_nacked);
   if (code == Code::kOk && group_.index() == 1) instance_->ring_bell();
@@ -523,6 +685,8 @@ Code Consumer::release(const Message& message) {
     stale = !lane->give_back(message.seq);
   } else if (auto* order = std::get_if<ExclusiveOrder>(&group_)) {
     stale = !order->give_back(message.seq);
+  } else if (auto* durable = std::get_if<ExclusiveDurable>(&group_)) {
+    stale = !durable->give_back(message.seq);
   }
   return settled(message, stale, &seat_->messages_released);
 }

@@ -1,15 +1,32 @@
 // A consumer handle: a seat in a group, for one thread at a time.
 //
 // Competing groups copy out: a lease pins no ring memory, so a message that left the window (straggler park) is read
-// from the park file instead. Exclusive groups read in place: nothing passes them on a queue that blocks or rejects.
+// from the park file instead. Exclusive groups of volatile queues read in place: nothing passes them there.
+//
+// On durable queues publishers wait for the disk and for no group (R = J), so a group that fell behind finds its
+// messages overwritten. It reads them from the log itself (journal/backlog_reader.hpp), and everything is copied out:
+//
+//   COPY               then                                          so
+//   from the lane      `reclaim` is at or below its seq (place)      the bytes are the message's
+//   overtaken          seq < J, because R = J: read the log          the block's checksum says so
+//   parked in the log  the same
+//   the log has lost it (salvaged)   it is acknowledged, unseen
+//   the log is damaged, or cannot be read   an error that names file and place; the message is given back, and nothing
+//                      of it is shown. The group stands there until the log can be read, or the group is removed
+//   Then a competing consumer looks at its word once more: what was settled by others may have retired from the log,
+//   and an error of that is none.
 #pragma once
 
+#include <deque>
 #include <memory>
 #include <span>
+#include <string>
 #include <variant>
 
 #include "group/competing.hpp"
+#include "group/durable_source.hpp"
 #include "group/exclusive.hpp"
+#include "journal/backlog_reader.hpp"
 #include "queue/copy_slots.hpp"
 #include "queue/instance.hpp"
 #include "queue/queue.hpp"
@@ -24,7 +41,7 @@ struct Message {
   u64 seq = 0;
   u32 attempt = 0;
   u32 flags = 0;
-  u64 token[2] = {0, 0};  // competing: word as leased; park index << 32 | copy slot
+  u64 token[2] = {0, 0};  // competing: word as leased; both: park index << 32 | copy slot
 };
 inline constexpr u32 kMessageRedelivered = 1;
 inline constexpr u32 kMessageInPlace = 2;
@@ -69,6 +86,7 @@ class Consumer {
   using Competing = CompetingConsumer<A>;
   using ExclusiveLane = ExclusiveConsumer<A, LaneSource<A>>;
   using ExclusiveOrder = ExclusiveConsumer<A, OrderSource<A, LaneOf>>;
+  using ExclusiveDurable = ExclusiveConsumer<A, DurableSource<A, LaneOf>>;
 
   Consumer(std::shared_ptr<Instance> instance, std::shared_ptr<Queue> queue, Options options);
 
@@ -77,9 +95,15 @@ class Consumer {
   Code take_competing(Competing& group, Message* message);
   template <class Exclusive>
   Code take_exclusive(Exclusive& group, Message* message);
+  Code take_durable(ExclusiveDurable& group, Message* message);
   // The bytes of a leased message into a copy slot. kStale: it was taken from us meanwhile.
   Code copy_out(Competing& group, const Lease& lease, Message* message);
   Code copy_parked(Competing& group, const Lease& lease, u32 park_index, Message* message);
+  // From the log. `log_pos` 0: by its seq. kEmpty: the log has lost it.
+  Code copy_from_log(u64 seq, u64 log_pos, Message* message);
+  Code copy_logged(Competing& group, const Lease& lease, u64 log_pos, Message* message);
+  Status open_log();
+  void forget_copy(const Message& message);
   Code wait_for_message(u64 timeout_ns, Message* message);
   template <class Group>
   Code spin_for_message(Group& group, Spin& spin, Message* message);
@@ -104,6 +128,7 @@ class Consumer {
   bool granted_ = false;
   const u8* alive_ = nullptr;  // the instance's page that reads 0 after fork; kept at hand for the fast path
   bool fenced_ = false;
+  bool durable_ = false;
   Mapping group_mapping_;
   Mapping seat_mapping_;
   Mapping park_mapping_;
@@ -111,11 +136,20 @@ class Consumer {
   layout::WakeSlot* wake_slot_ = nullptr;
   layout::WakeSlot* room_ = nullptr;  // where producers sleep
   const layout::GroupSlot* group_slot_ = nullptr;
-  std::variant<std::monostate, Competing, ExclusiveLane, ExclusiveOrder> group_;
+  std::variant<std::monostate, Competing, ExclusiveLane, ExclusiveOrder, ExclusiveDurable> group_;
   CopySlots copies_;
   DrainBackoff backoff_;
   bool drained_short_ = false;  // the last batch ended because nothing more was there
   u32 in_flight_ = 0;
+  // Durable queues. The log is opened when it is first needed.
+  std::string log_path_;
+  std::unique_ptr<journal::Disk> log_disk_;
+  std::unique_ptr<journal::BacklogReader> log_;
+  struct Copied {
+    u64 seq = 0;
+    u32 slot = 0;
+  };
+  std::deque<Copied> copied_;  // exclusive groups: what is out, for ack_up_to
   std::unique_ptr<WakeDescriptor> descriptor_;
 };
 

@@ -72,8 +72,9 @@ class Producer {
   // Publishes what is appended; waits for cells (MPMC). What cannot go out in time is forgotten; `published` counts.
   Code flush(u64 timeout_ns, u64* last_seq, u64* published);
   Code commit_reserved(std::size_t size, u64 timeout_ns, u64* seq);
-  // On a durable queue nothing is taken that the journal will not write. kOk, kDiskFull, kIo.
+  // On a durable queue nothing is taken that the journal will not write. kOk, kDiskFull, kIo; kFull: not now.
   Code check_journal() const;
+  Code wait_for_journal(u64 timeout_ns);
   u64 mark();
   Status refresh_groups();
   void wake_groups(u64 published);

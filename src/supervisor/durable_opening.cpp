@@ -25,6 +25,9 @@ Result<journal::LogOptions> log_options(const DurableQueue& queue) {
   // Of the first segment, made before anybody is served, and the reserve: one full block, and a little.
   options.small_segment_bytes = journal::kSegmentHeaderBytes + options.block_bytes + (u64{256} << 10);
   options.message_bytes_max = std::max(options.message_bytes_max, plan->max_message_bytes);
+  // A queue with a small backlog has small segments: a segment goes as a whole.
+  options.segment_bytes = std::clamp(align_up(plan->max_backlog_bytes / 8, journal::kBlockAlignment),
+                                     options.small_segment_bytes, options.segment_bytes);
   return options;
 }
 
@@ -62,7 +65,9 @@ Result<DurableOpening> open_durable(const File& shared_directory, uid_t owner, c
   Result<journal::LogOptions> options = log_options(*config);
   if (!options) return fail(options.error());
   DurableOpening opening;
-  Result<std::unique_ptr<journal::PosixDisk>> disk = journal::PosixDisk::open(queues.log_path(name));
+  journal::PosixDiskOptions disk_options;
+  disk_options.file_mode = log_file_mode(config->options);
+  Result<std::unique_ptr<journal::PosixDisk>> disk = journal::PosixDisk::open(queues.log_path(name), disk_options);
   if (!disk) return fail(disk.error());
   opening.disk = std::move(*disk);
 
@@ -89,7 +94,7 @@ Result<DurableOpening> open_durable(const File& shared_directory, uid_t owner, c
     if (!end) return fail(end.error());
     layout::QueueState& state = (*survived)->files().state();
     const journal::LogMark announced{A::load(state.log_mark, std::memory_order_acquire), end->seq};
-    auto resumed = journal::resume_log(*opening.disk, *options, announced, log_state_of(**survived, *end, end->seq));
+    auto resumed = journal::resume_log(*opening.disk, *options, announced, log_state_of(**survived, end->seq));
     if (resumed) {
       opening.writer = std::move(*resumed);
       A::store(state.durable_seq, end->seq, std::memory_order_release);
@@ -113,7 +118,7 @@ Result<DurableOpening> open_durable(const File& shared_directory, uid_t owner, c
       spdlog::warn("queue {}: {} at {}: {}", name, finding.file, finding.offset, finding.text);
     }
     opening.writer = std::move(log->writer);
-    if (Status made = rebuild_queue(shared_directory, owner, *config, *opening.disk, *opening.writer); !made) {
+    if (Status made = rebuild_queue(shared_directory, owner, *config, *opening.writer); !made) {
       return fail(made.error());
     }
     MOORING_KILL_POINT("durable.rebuilt");

@@ -21,6 +21,7 @@ bool ParkStore::map_now() {
 }
 
 bool ParkStore::adopt(u64 loc, u64 seq) {
+  if ((loc & layout::kParkedInLog) != 0) return true;  // nothing of it is here
   if (!mapped_once_ && !map_now()) return false;
   const u64 size = mapping_.size_bytes();
   if (loc < layout::kParkRecordsOffset || loc % kRecordAlignment != 0 || size < kHeadBytes || loc > size - kHeadBytes) {

@@ -18,7 +18,7 @@ class ParkStore {
  public:
   explicit ParkStore(const QueueFiles& files) : files_(&files) {}
 
-  // A record that a park entry names: seq as the entry says. False: the entry names no such record (somebody wrote over
+  // A record that a park entry names, in the store or in the log: seq as the entry says. False: the entry names no such record (somebody wrote over
   // the entry, which consumers may); its room is then not reserved.
   bool adopt(u64 loc, u64 seq);
 

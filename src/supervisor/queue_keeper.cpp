@@ -271,7 +271,13 @@ Status QueueKeeper::finish_birth(u32 index) {
     }
   }
   // SPSC: no base is beyond the lane's end, so that is the maximum already.
-  const u64 start_seq = queue_->is_spsc() ? lane_tail.seq : start;
+  u64 start_seq = queue_->is_spsc() ? lane_tail.seq : start;
+  if (queue_->is_durable()) {
+    // Publishers went on meanwhile, R = J, and the walk may have lost its way in what they overwrote: what it had found
+    // is a place the queue had come to. Nothing at or above the mark has retired from the log (queue_journal.cpp).
+    start_seq = std::max(start_seq, A::load(files_->state().durable_seq, std::memory_order_acquire));
+    start = start_seq;
+  }
   initialise_words(born->view, start_seq);
   A::store(born->view.head->acked, start, std::memory_order_relaxed);
   A::store(born->view.head->base_seq_hint, start_seq, std::memory_order_relaxed);
@@ -468,6 +474,7 @@ u64 QueueKeeper::last_seq_of_lane(u32 index, u64* newest) const {
 }
 
 u64 QueueKeeper::release_mark_now() {
+  if (queue_->is_durable()) return A::load(files_->state().durable_mark, std::memory_order_acquire);  // R = J
   u64 mark = ~u64{0};
   bool any = false;
   for (u32 index = 0; index < constants().groups_max; ++index) {
@@ -477,8 +484,6 @@ u64 QueueKeeper::release_mark_now() {
     mark = std::min(mark, is_competing(index) ? effective_base<A>(known->view)
                                               : A::load(known->view.head->base, std::memory_order_acquire));
   }
-  // What the journal has not got is needed, too: R = J.
-  if (queue_->is_durable()) mark = std::min(mark, A::load(files_->state().durable_mark, std::memory_order_acquire));
   return any ? mark : 0;
 }
 
@@ -766,7 +771,8 @@ bool QueueKeeper::look_at_group(u32 index, bool pressure) {
       while (moved < kStragglersPerLook && fix.leased_at_base(&seq, &word) && layout::word_owner(word) == straggler) {
         if (!fix.park_straggler(
                 seq, word, [this](u32 lane_index) { return lane(lane_index); },
-                [this, index](const FrameView& frame) { return parks_.place(frame, index); })) {
+                [this, index](const FrameView& frame) { return parks_.place(frame, index); },
+                queue_->is_durable() && seq < A::load(files_->state().durable_seq, std::memory_order_acquire))) {
           break;
         }
         ++moved;
@@ -829,7 +835,8 @@ u64 QueueKeeper::tick(u64 now_ns, bool bell) {
   free_closed();
   const bool nacked = nacks != nacks_seen_;
   nacks_seen_ = nacks;
-  const bool pressure = any_lane_blocked();
+  // On a durable queue publishers wait for the disk, never for a base.
+  const bool pressure = !queue_->is_durable() && any_lane_blocked();
   bool busy = nacked || pressure || seen != fingerprint_;
   fingerprint_ = seen;
   for (u32 index = 0; index < constants().groups_max; ++index) {

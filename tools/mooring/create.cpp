@@ -16,6 +16,7 @@ struct Create {
   std::uint64_t capacity = 0;
   std::string max_message = "0";
   std::string lane = "0";
+  std::string max_backlog = "0";
   std::uint32_t producers = 0;
   std::uint32_t consumers = 0;
   std::uint32_t groups_max = 0;
@@ -35,6 +36,7 @@ int run(const Create& create, const Context& context) {
   options.capacity = create.capacity;
   options.max_message_bytes = parse_size(create.max_message);
   options.lane_bytes = parse_size(create.lane);
+  options.max_backlog_bytes = parse_size(create.max_backlog);
   options.producers_max = create.producers;
   options.consumers_max = create.consumers;
   options.groups_max = create.groups_max;
@@ -99,6 +101,8 @@ void add_create(CLI::App& app, Context& context) {
   command->add_option("--capacity", create->capacity, "messages, a power of two from 4096 (default 65536)");
   command->add_option("--max-message", create->max_message, "largest message, like 64K or 16M (default lane / 4)");
   command->add_option("--lane", create->lane, "bytes of payload memory for each producer, like 1M");
+  command->add_option("--max-backlog", create->max_backlog,
+                      "of a durable queue: how much of its log may wait for its groups, like 10G (default 64G)");
   command->add_option("--producers", create->producers, "most producers at a time");
   command->add_option("--consumers", create->consumers, "most consumers at a time");
   command->add_option("--groups", create->groups_max, "most groups");

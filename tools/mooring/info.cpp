@@ -15,14 +15,17 @@ void add_info(CLI::App& app, Context& context) {
           return kExitOk;
         }
         fmt::print(
-            "queue             {}\nkind              {}\ndurability        volatile\nstate             {}\n"
+            "queue             {}\nkind              {}\ndurability        {}\nstate             {}\n"
             "capacity          {} messages\nlane              {} bytes for each producer\n"
             "largest message   {} bytes\nwhen full         {}\nmemory            {} bytes\n"
             "published         {} messages, {} bytes\nrejected          {}\n"
             "waited for room   {:.3f} s\nfiles             {}\n",
-            report.name, report.spsc ? "spsc" : "mpmc", report.life, report.capacity, report.lane_bytes,
+            report.name, report.spsc ? "spsc" : "mpmc", report.durability, report.life, report.capacity, report.lane_bytes,
             report.max_message_bytes, report.overflow, report.memory_bytes, report.published, report.bytes_published,
             report.rejected, static_cast<double>(report.blocked_ns) / 1e9, report.where);
+        if (report.max_backlog_bytes != 0) {
+          fmt::print("largest backlog   {} bytes\n", report.max_backlog_bytes);
+        }
         for (const GroupReport& group : report.groups) {
           fmt::print("group             {} ({}): {} ready, {} in flight, {} parked, {} consumers\n", group.name,
                      group.exclusive ? "exclusive" : "competing", group.ready, group.in_flight, group.parked,

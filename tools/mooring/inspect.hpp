@@ -43,6 +43,8 @@ struct QueueReport {
   std::uint64_t lane_bytes = 0;
   std::uint64_t max_message_bytes = 0;
   std::string overflow;
+  std::string durability;
+  std::uint64_t max_backlog_bytes = 0;  // 0: volatile
   std::uint64_t published = 0;
   std::uint64_t bytes_published = 0;
   std::uint64_t blocked_ns = 0;
