@@ -194,11 +194,12 @@ MOORING_API int mooring_queue_remove(mooring_instance* instance, const char* que
 /* ---- Groups: the group "default" is made with the queue: competing on mpmc, exclusive on spsc. ------------------- */
 
 #define MOORING_MODE_COMPETING 1u /* each message to one of its consumers */
-#define MOORING_MODE_EXCLUSIVE 2u /* one consumer at a time, strict order, cumulative acknowledgement, no copy */
+#define MOORING_MODE_EXCLUSIVE 2u /* one consumer, strict order, cumulative acknowledgement; no copy if volatile */
 
 /* mooring_group_create: one more reader of the whole queue (fan-out: the payload is stored once). It begins at the
  * queue's end: it sees what is published after this call returns. Found there with the same mode: MOORING_OK.
- * Every group holds messages until it is done with them: a group nobody reads fills the queue.
+ * Every group holds messages until it is done with them: a group nobody reads fills a volatile queue, and of a durable
+ * one makes the log long, up to max_backlog_bytes.
  * Returns   MOORING_OK, MOORING_ERR_EXISTS (other mode), MOORING_ERR_NO_SEAT (groups_max are there),
  *           MOORING_ERR_BAD_ARGUMENT (a competing group on an spsc queue), MOORING_ERR_NO_SUCH_QUEUE */
 MOORING_API int mooring_group_create(mooring_instance* instance, const char* queue, const char* group, uint32_t mode);
@@ -304,7 +305,7 @@ typedef struct mooring_consumer_options {
 } mooring_consumer_options;
 
 #define MOORING_REDELIVERED 1u /* flag: may have been handed out before */
-#define MOORING_IN_PLACE 2u    /* flag: data points into the queue itself (exclusive groups) */
+#define MOORING_IN_PLACE 2u    /* flag: data points into the queue itself (exclusive groups of volatile queues) */
 typedef struct mooring_message {
   const void* data;
   size_t size;
@@ -326,7 +327,8 @@ MOORING_API void mooring_consumer_close(mooring_consumer* consumer);
 
 /* mooring_receive: take the next message.
  *   message     out. data: `size` bytes, not NUL-terminated, valid until the message is settled or the consumer closed.
- *               Competing: a private copy, aligned to 64. Exclusive: in the queue itself, read-only, aligned to 8.
+ *               Competing: a private copy, aligned to 64. Exclusive: on volatile queues in the queue itself,
+ *               read-only, aligned to 8; on durable ones a copy.
  *   timeout_ns  how long to wait for one.
  * Returns   MOORING_OK           it is this consumer's until settled; there is no time limit.
  *           MOORING_EMPTY        nothing became ready in time; not a failure.
@@ -334,6 +336,8 @@ MOORING_API void mooring_consumer_close(mooring_consumer* consumer);
  *           MOORING_INTERRUPTED  a signal came while waiting; nothing was taken.
  *           MOORING_ERR_CLOSED   the queue or the group was removed.
  *           MOORING_ERR_CORRUPT, MOORING_ERR_NO_MEMORY (the message went back), MOORING_ERR_FORKED
+ *           Of a durable queue, a message that left shared memory and cannot be read from its log: MOORING_ERR_CORRUPT
+ *           (damaged), MOORING_ERR_IO, MOORING_ERR_PERMISSION; it went back, and the detail names file and place.
  * Crash     killed or ended at any point from here to the settlement: another consumer gets it, marked redelivered.
  * Threads   one at a time for each consumer. */
 MOORING_API int mooring_receive(mooring_consumer* consumer, mooring_message* message, uint64_t timeout_ns);

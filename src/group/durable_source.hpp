@@ -7,7 +7,7 @@
 // MPMC asks the order cell of each message. SPSC knows the place of a frame from the frame before it only, so the
 // reader keeps a cursor into the lane; overtaken, it reads in the log and enters the lane anew at J: the frame there
 // tells its seq. Until the log has brought it to that seq the place waits; overtaken meanwhile, it takes a later one.
-// (core.md A1 would have it keep its lane position by adding up frame sizes; this needs no size of anything it skipped.)
+// (core.md A1 would have it keep its lane position by adding up frame sizes; this needs no size of what it skipped.)
 //
 // PAIRINGS   ORDERED, PUBLISHED, RECLAIMED (ring/)
 //   DURABLE        load durable_seq, then durable_mark, acquire        the journal stores them in this order

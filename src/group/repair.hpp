@@ -149,7 +149,7 @@ class GroupRepair {
   }
 
   // Parks the message of `seq`, whose word was read as `word` (LEASED). `place(frame) -> loc`, 0: the store is full.
-  // `lane_of(u32) -> const LaneView*`. `in_log`: it is below J, so its frame may be overwritten, and need not be copied.
+  // `lane_of(u32) -> const LaneView*`. `in_log`: it is below J, so its frame may be overwritten and need not be copied.
   // Returns false if nothing was done: no room in X or in the store, or settled meanwhile.
   template <class LaneOf, class Place>
   bool park_straggler(u64 seq, u64 word, LaneOf&& lane_of, Place&& place, bool in_log = false) {

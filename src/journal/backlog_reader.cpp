@@ -243,25 +243,26 @@ Result<BacklogReader::Found> BacklogReader::find_once(u64 seq, const LogMark& du
   }
 }
 
-Result<BacklogReader::Found> BacklogReader::find_at_once(u64 log_pos, u64 seq, const LogMark& durable,
-                                                         MessageView* message) {
-  if (Status known = know(0, log_pos, durable); !known) return fail(known.error());
-  Segment* segment = segment_at(log_pos);
-  if (segment == nullptr || log_pos >= end_of(*segment)) {
-    return not_there("no segment has log position " + std::to_string(log_pos));
+Result<BacklogReader::Found> BacklogReader::find_from_once(u64 log_pos, u64 seq, const LogMark& durable,
+                                                           MessageView* message) {
+  if (Status known = know(0, durable.log_pos - 1, durable); !known) return fail(known.error());
+  while (log_pos < durable.log_pos) {
+    Segment* segment = segment_at(log_pos);
+    if (segment == nullptr) return not_there("no segment has log position " + std::to_string(log_pos));
+    if (Status loaded = load(*segment, log_pos, 0); !loaded) return fail(loaded.error());
+    const BlockHeader& header = place_->block.header;
+    std::span<const u8> rest = place_->block.body;
+    while (const auto record = next_record(rest)) {
+      MessageRecord head{};
+      if (record->type != RecordType::kMessage || record->body.size() < sizeof(head)) continue;
+      std::memcpy(&head, record->body.data(), sizeof(head));
+      if (head.seq != seq) continue;
+      *message = {head.seq, head.lane, head.frame_flags, record->flags, log_pos, record->body.subspan(sizeof(head))};
+      return Found::kMessage;
+    }
+    log_pos += header.bytes;
   }
-  if (Status loaded = load(*segment, log_pos, 0); !loaded) return fail(loaded.error());
-  std::span<const u8> rest = place_->block.body;
-  while (const auto record = next_record(rest)) {
-    MessageRecord head{};
-    if (record->type != RecordType::kMessage || record->body.size() < sizeof(head)) continue;
-    std::memcpy(&head, record->body.data(), sizeof(head));
-    if (head.seq != seq) continue;
-    *message = {head.seq, head.lane, head.frame_flags, record->flags, log_pos, record->body.subspan(sizeof(head))};
-    return Found::kMessage;
-  }
-  return not_there(segment->name + ": no message " + std::to_string(seq) + " at log position " +
-                   std::to_string(log_pos));
+  return not_there("no message " + std::to_string(seq) + " behind the place that was noted of it");
 }
 
 Result<BacklogReader::Found> BacklogReader::find(u64 seq, const LogMark& durable, MessageView* message) {
@@ -275,12 +276,12 @@ Result<BacklogReader::Found> BacklogReader::find(u64 seq, const LogMark& durable
   return find_once(seq, durable, message);
 }
 
-Result<BacklogReader::Found> BacklogReader::find_at(u64 log_pos, u64 seq, const LogMark& durable,
-                                                    MessageView* message) {
-  Result<Found> found = find_at_once(log_pos, seq, durable, message);
+Result<BacklogReader::Found> BacklogReader::find_from(u64 log_pos, u64 seq, const LogMark& durable,
+                                                      MessageView* message) {
+  Result<Found> found = find_from_once(log_pos, seq, durable, message);
   if (found || found.error().code != Code::kCorrupt) return found;
   forget();
-  return find_at_once(log_pos, seq, durable, message);
+  return find_from_once(log_pos, seq, durable, message);
 }
 
 }  // namespace mooring::journal

@@ -50,8 +50,8 @@ class BacklogReader {
   // The message `seq`, below `durable.next_seq`. `durable` as announced: next_seq loaded first, then log_pos (it may be
   // further on). kCorrupt: it is not there, and should be. Others: the disk's.
   Result<Found> find(u64 seq, const LogMark& durable, MessageView* message);
-  // The same where the block is known, also a copy that was brought forward there (MESSAGE with kMessageCopy).
-  Result<Found> find_at(u64 log_pos, u64 seq, const LogMark& durable, MessageView* message);
+  // The first one at or behind the block at `log_pos`, also a copy that was brought forward (kMessageCopy).
+  Result<Found> find_from(u64 log_pos, u64 seq, const LogMark& durable, MessageView* message);
 
   u64 bytes_read() const;
 
@@ -62,7 +62,7 @@ class BacklogReader {
   Status refresh(const LogMark& durable);
   Status know(u64 seq, u64 log_pos, const LogMark& durable);
   Result<Found> find_once(u64 seq, const LogMark& durable, MessageView* message);
-  Result<Found> find_at_once(u64 log_pos, u64 seq, const LogMark& durable, MessageView* message);
+  Result<Found> find_from_once(u64 log_pos, u64 seq, const LogMark& durable, MessageView* message);
   Segment* segment_of_seq(u64 seq, u64* end_seq) const;
   Segment* segment_at(u64 log_pos) const;
   u64 end_of(const Segment& segment) const;

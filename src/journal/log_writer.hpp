@@ -156,6 +156,8 @@ class LogWriter {
   // A log position at or before the block with this message: where LogReader::read starts.
   u64 locate(u64 seq) const;
   const std::vector<IndexEntry>& index() const { return index_; }
+  // Oldest first, without the one that is being written.
+  const std::deque<RetainedSegment>& retained() const { return retained_; }
   const LogState& state() const { return state_; }
   const LogOptions& options() const { return options_; }
   u64 incarnation() const { return start_.incarnation; }

@@ -200,7 +200,7 @@ Status Consumer::open_log() {
   bool lost = false;
   if (read) {
     const auto found =
-        log_pos == 0 ? log_->find(seq, durable, &view) : log_->find_at(log_pos, seq, durable, &view);
+        log_pos == 0 ? log_->find(seq, durable, &view) : log_->find_from(log_pos, seq, durable, &view);
     if (found) {
       lost = *found == journal::BacklogReader::Found::kLost;
     } else {
@@ -217,7 +217,9 @@ Status Consumer::open_log() {
   if (lost) return Code::kEmpty;
   u32 slot = CopySlots::kNone;
   u8* to = copies_.take(view.bytes.size(), &slot);
-  if (to == nullptr) return fail_with(Code::kNoMemory, fmt::format("no memory to copy out {} bytes", view.bytes.size()));
+  if (to == nullptr) {
+    return fail_with(Code::kNoMemory, fmt::format("no memory to copy out {} bytes", view.bytes.size()));
+  }
   std::copy(view.bytes.begin(), view.bytes.end(), to);
   message->data = to;
   message->size = view.bytes.size();

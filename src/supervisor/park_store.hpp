@@ -18,8 +18,8 @@ class ParkStore {
  public:
   explicit ParkStore(const QueueFiles& files) : files_(&files) {}
 
-  // A record that a park entry names, in the store or in the log: seq as the entry says. False: the entry names no such record (somebody wrote over
-  // the entry, which consumers may); its room is then not reserved.
+  // A record that a park entry names, in the store or in the log: seq as the entry says. False: the entry names no such
+  // record (somebody wrote over the entry, which consumers may); its room is then not reserved.
   bool adopt(u64 loc, u64 seq);
 
   // Copies a frame into a record. Returns its place, 0 if the store is full (its bound, or shared memory) or the frame

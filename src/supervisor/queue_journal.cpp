@@ -21,6 +21,7 @@ constexpr u64 kSettleEveryNs = 10 * kNsPerMs;
 constexpr u64 kQuietNs = 50 * kNsPerMs;
 constexpr u64 kRetireEveryNs = 100 * kNsPerMs;
 constexpr u64 kRetryFullNs = 100 * kNsPerMs;
+constexpr u64 kParksPerLook = 256;  // brought forward at a time
 constexpr u64 kRestMostNs = 100 * kNsPerMs;
 // How long the thread looks at the ring before it sleeps: a publisher that waits for its flush publishes again about
 // now, and a sleep and a wake cost more than a flush of a fast disk.
@@ -71,6 +72,7 @@ QueueJournal::QueueJournal(std::shared_ptr<Queue> queue, std::unique_ptr<journal
       files_(&queue_->files()),
       disk_(std::move(disk)),
       writer_(std::move(writer)),
+      reader_(*disk_, writer_->options().uuid),
       spsc_(queue_->is_spsc()),
       delivers_(queue_->delivery_limit() != nullptr),
       order_(queue_->order()),
@@ -438,6 +440,11 @@ void QueueJournal::take_trouble(const Error& error) {
 // Lets go of what every group is done with.
 void QueueJournal::retire() {
   const u64 lowest = lowest_settled();
+  // A full disk has no room for copies; a message that cannot be read keeps its segment, and recovery will tell.
+  if (auto brought = journal::bring_parks_forward(*writer_, reader_, lowest, kParksPerLook);
+      !brought && brought.error().code != Code::kDiskFull) {
+    spdlog::warn("queue {}: a parked message keeps its log long: {}", queue_->name(), brought.error().text);
+  }
   // Only a newer snapshot lets go of what was drained since the last one.
   if (writer_->snapshot_due() || writer_->snapshot_frees(lowest)) {
     if (Status written = writer_->snapshot(); !written) take_trouble(written.error());

@@ -28,7 +28,8 @@
 // Killed between settle_epoch and settled_epoch: who waits in ack_sync waits on, and the successor's first turn begins
 // a later epoch, looks at every word, and raises settled_epoch past what is waited for.
 //
-// TESTED BY  durable/durable_queue_test, durable/backlog_test, durable/durable_disk_test, durable/durable_power_cut_test
+// TESTED BY  durable/durable_queue_test, durable/backlog_test, durable/durable_disk_test,
+// durable/durable_power_cut_test
 #pragma once
 
 #include <atomic>
@@ -42,6 +43,7 @@
 #include "group/settled_scan.hpp"
 #include "journal/disk.hpp"
 #include "journal/log_writer.hpp"
+#include "journal/park_copies.hpp"
 #include "queue/queue.hpp"
 #include "queue/sleeper.hpp"
 
@@ -102,6 +104,7 @@ class QueueJournal {
   const QueueFiles* files_;
   std::unique_ptr<journal::Disk> disk_;
   std::unique_ptr<journal::LogWriter> writer_;
+  journal::BacklogReader reader_;  // of parked messages
   bool spsc_;
   bool delivers_;  // consumers wait for the mark: this thread wakes them
   OrderView order_;
