@@ -1,8 +1,8 @@
 // One parked message must not pin the log for ever: what only parks hold of the oldest segment is written once more at
 // the end of the log, and the segment can retire.
 //
-// A message that waits for a retry, or a dead letter, is a PARK record that names a place in the log. Brought forward it
-// is a MESSAGE with kMessageCopy, then the PARK again with the new place. Readers of the sequence step over copies.
+// A message that waits for a retry, or a dead letter, is a PARK record that names a place in the log. Brought forward
+// it is a MESSAGE with kMessageCopy, then the PARK again with the new place. Readers of the sequence step over copies.
 //
 // IF THE WRITER STOPS   after the copy: nothing names it, the old PARK stands, and the old segment: it retires only
 // once a snapshot is durable that has no park in it. After the PARK: both places are good.

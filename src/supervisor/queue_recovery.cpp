@@ -79,8 +79,8 @@ class Rebuilding {
       slot.mode = static_cast<layout::GroupMode>(group.mode);
       slot.quota = 1;  // dealt when consumers come
       const u64 base = std::min(group.base, next_seq_);
-      slot.start =
-          slot.mode == layout::GroupMode::kCompeting ? fill_competing(view, group, base) : fill_exclusive(view, group, base);
+      const bool competing = slot.mode == layout::GroupMode::kCompeting;
+      slot.start = competing ? fill_competing(view, group, base) : fill_exclusive(view, group, base);
       A::store(slot.slot, layout::make_slot(layout::slot_generation(slot.slot) + 1, layout::SlotLife::kLive),
                std::memory_order_release);
     }

@@ -20,7 +20,8 @@ void add_info(CLI::App& app, Context& context) {
             "largest message   {} bytes\nwhen full         {}\nmemory            {} bytes\n"
             "published         {} messages, {} bytes\nrejected          {}\n"
             "waited for room   {:.3f} s\nfiles             {}\n",
-            report.name, report.spsc ? "spsc" : "mpmc", report.durability, report.life, report.capacity, report.lane_bytes,
+            report.name, report.spsc ? "spsc" : "mpmc", report.durability, report.life, report.capacity,
+            report.lane_bytes,
             report.max_message_bytes, report.overflow, report.memory_bytes, report.published, report.bytes_published,
             report.rejected, static_cast<double>(report.blocked_ns) / 1e9, report.where);
         if (report.max_backlog_bytes != 0) {
