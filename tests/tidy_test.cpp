@@ -39,7 +39,7 @@ const std::map<std::string, std::vector<std::string>> kArrows = {
     {"segment", {"layout", "platform"}},
     {"ring", {"layout", "platform"}},
     {"group", {"ring"}},
-    {"queue", {"group", "message", "segment"}},
+    {"queue", {"group", "message", "segment", "journal"}},
     {"supervisor", {"queue", "journal", "delivery"}},
     {"capi", {"queue", "mooring"}},
     {"mooring", {}},

@@ -2,8 +2,8 @@
  *
  * A queue is a sequence of messages that any number of groups read; in a competing group each message goes to one
  * consumer, in an exclusive group one consumer reads everything in order. A consumer acknowledges what it has done;
- * what it held when it died is given to another at once. Publishing and receiving make no system call while there is
- * room and somebody is awake.
+ * what it held when it died is given to another at once (the one it was handling: after its retry delay). Publishing
+ * and receiving make no system call while there is room and somebody is awake.
  *
  * WHAT IT PROMISES
  *   - A message whose publish returned MOORING_OK survives the death of every process, also of the supervisor. On a
@@ -14,8 +14,10 @@
  *   - Order: messages of one producer are in the order of its calls, and every group sees the same order of first
  *     deliveries. In competing groups redelivered messages come again as soon as possible, so after later ones.
  *   - Any process may die or be stopped at any instruction: nobody else hangs, nothing is corrupted. Death is confirmed
- *     through a pidfd, never guessed from a timeout, and nothing is taken from a process that lives.
- *   - Nothing is dropped: a full queue blocks or refuses the publisher, as its creator chose.
+ *     through a pidfd, never guessed from a timeout. No memory, seat or lock is taken from a process that lives; a
+ *     message held longer than ack_wait is given out again, and the late settlement is MOORING_STALE.
+ *   - Nothing is dropped unless a setting says so (on_expire, on_dead, on_dlq_full, dlq_max_age), and then it is
+ *     counted: a full queue blocks or refuses the publisher, as its creator chose.
  *
  * CONVENTIONS
  *   1. Functions return an int: 0 (MOORING_OK), a small positive number for an ordinary outcome (empty, full), or a
@@ -174,6 +176,9 @@ typedef struct mooring_queue_options {
                                    8 of the largest messages; 0: no bound. Used up, publishers get
                                    MOORING_ERR_DISK_FULL until consumers have acknowledged enough; what consumers
                                    write may go a few MiB beyond. Another value is another queue (ERR_EXISTS). */
+  uint64_t max_backlog_bytes; /* durable queues: bytes of messages in the log, 24 and more of head for each, that wait
+                               * for the slowest group; reached, publishers wait or get MOORING_FULL as `overflow` says,
+                               * until groups have settled some. 0: 64 GiB; 1 MiB to 2^50. Not on volatile queues. */
 } mooring_queue_options;
 MOORING_API void mooring_queue_options_init(mooring_queue_options* options, size_t size);
 
@@ -195,11 +200,12 @@ MOORING_API int mooring_queue_remove(mooring_instance* instance, const char* que
 /* ---- Groups: the group "default" is made with the queue: competing on mpmc, exclusive on spsc. ------------------- */
 
 #define MOORING_MODE_COMPETING 1u /* each message to one of its consumers */
-#define MOORING_MODE_EXCLUSIVE 2u /* one consumer at a time, strict order, cumulative acknowledgement, no copy */
+#define MOORING_MODE_EXCLUSIVE 2u /* one consumer, strict order, cumulative acknowledgement; no copy if volatile */
 
 /* mooring_group_create: one more reader of the whole queue (fan-out: the payload is stored once). It begins at the
  * queue's end: it sees what is published after this call returns. Found there with the same mode: MOORING_OK.
- * Every group holds messages until it is done with them: a group nobody reads fills the queue.
+ * Every group holds messages until it is done with them: a group nobody reads fills a volatile queue, and of a durable
+ * one makes the log long, up to max_backlog_bytes.
  * Returns   MOORING_OK, MOORING_ERR_EXISTS (other mode), MOORING_ERR_NO_SEAT (groups_max are there),
  *           MOORING_ERR_BAD_ARGUMENT (a competing group on an spsc queue), MOORING_ERR_NO_SUCH_QUEUE */
 MOORING_API int mooring_group_create(mooring_instance* instance, const char* queue, const char* group, uint32_t mode);
@@ -208,7 +214,8 @@ MOORING_API int mooring_group_create(mooring_instance* instance, const char* que
  * the last group of a queue (BAD_ARGUMENT). */
 MOORING_API int mooring_group_remove(mooring_instance* instance, const char* queue, const char* group);
 
-/* mooring_group_set: one setting of a group, as text; it holds from now on, also for what failed before.
+/* mooring_group_set: one setting of a group, as text; it holds from now on. What waits for a retry keeps
+ * the time it has; its next failure goes by the new settings.
  *   key                value (default)         meaning
  *   retry_initial      duration (100ms)        delay before the second delivery; 0: at once
  *   retry_multiplier   1 to 100 (2.0)          each further delay is that much longer
@@ -230,7 +237,8 @@ MOORING_API int mooring_group_set(mooring_instance* instance, const char* queue,
 
 /* mooring_group_pause, mooring_group_resume: a paused group gives nothing out; mooring_receive waits, and returns
  * MOORING_PAUSED when its time is over. What consumers hold they may settle. A group pauses by itself when it has
- * dlq_max_messages dead letters (on_dlq_full); then resume returns MOORING_PAUSED until some are redriven or purged. */
+ * dlq_max_messages dead letters (on_dlq_full); then resume returns MOORING_PAUSED until some are redriven or purged. A
+ * pause is not in the journal: after a reboot or a power cut the group goes on. */
 MOORING_API int mooring_group_pause(mooring_instance* instance, const char* queue, const char* group);
 MOORING_API int mooring_group_resume(mooring_instance* instance, const char* queue, const char* group);
 
@@ -456,7 +464,7 @@ typedef struct mooring_consumer_options {
 } mooring_consumer_options;
 
 #define MOORING_REDELIVERED 1u /* flag: may have been handed out before */
-#define MOORING_IN_PLACE 2u    /* flag: data points into the queue itself (exclusive groups) */
+#define MOORING_IN_PLACE 2u    /* flag: data points into the queue itself (exclusive groups of volatile queues) */
 typedef struct mooring_message {
   const void* data;
   size_t size;
@@ -479,7 +487,8 @@ MOORING_API void mooring_consumer_close(mooring_consumer* consumer);
 
 /* mooring_receive: take the next message.
  *   message     out. data: `size` bytes, not NUL-terminated, valid until the message is settled or the consumer closed.
- *               Competing: a private copy, aligned to 64. Exclusive: in the queue itself, read-only, aligned to 8.
+ *               Competing: a private copy, aligned to 64. Exclusive: on volatile queues in the queue itself,
+ *               read-only, aligned to 8; on durable ones a copy.
  *   timeout_ns  how long to wait for one.
  * Returns   MOORING_OK           it is this consumer's until settled, in a competing group for ack_wait at most.
  *           MOORING_PAUSED       the group is paused, and the time is over.
@@ -489,6 +498,8 @@ MOORING_API void mooring_consumer_close(mooring_consumer* consumer);
  *           MOORING_ERR_CLOSED   the queue or the group was removed.
  *           MOORING_ERR_VERSION  it has a header of a later release that may not be skipped; the message went back.
  *           MOORING_ERR_CORRUPT, MOORING_ERR_NO_MEMORY (the message went back), MOORING_ERR_FORKED
+ *           Of a durable queue, a message that left shared memory and cannot be read from its log: MOORING_ERR_CORRUPT
+ *           (damaged), MOORING_ERR_IO, MOORING_ERR_PERMISSION; it went back, and the detail names file and place.
  * Crash     killed or ended at any point from here to the settlement: another consumer gets it, marked redelivered.
  * Threads   one at a time for each consumer. */
 MOORING_API int mooring_receive(mooring_consumer* consumer, mooring_message* message, uint64_t timeout_ns);

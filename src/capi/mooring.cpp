@@ -318,6 +318,7 @@ int mooring_queue_create(mooring_instance* instance, const char* queue, const mo
     if (known.capacity != 0) wanted.capacity = known.capacity;
     wanted.max_message_bytes = known.max_message_bytes;
     wanted.lane_bytes = known.lane_bytes;
+    wanted.max_backlog_bytes = known.max_backlog_bytes;
     wanted.producers_max = known.producers_max;
     wanted.consumers_max = known.consumers_max;
     wanted.groups_max = known.groups_max;

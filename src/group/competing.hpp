@@ -303,7 +303,9 @@ class CompetingConsumer {
         continue;
       }
       if (ahead != -1) return LeaseOutcome::kCorrupt;
-      const u64 leased = layout::make_word(group_.lap(seq), layout::Kind::kLeased, owner_, layout::make_aux(1));
+      // Of a recovered message it is not known whether it had been handed out (core.md A21).
+      const u32 acquired = seq < order_.recovered_below ? 2 : 1;
+      const u64 leased = layout::make_word(group_.lap(seq), layout::Kind::kLeased, owner_, layout::make_aux(acquired));
       A::kill_point("group.before_lease");
       // LEASED: acq_rel. One CAS, and the lease names its owner from that instant.
       if (!A::cas(group_.word(seq), word, leased, std::memory_order_acq_rel)) continue;

@@ -270,6 +270,7 @@ class ExclusiveConsumer {
     return source_.peek(&next_, &frame) != RingOutcome::kEmpty;
   }
 
+  const Source& source() const { return source_; }
   u64 in_flight() const { return acked_.seq == 0 ? 0 : next_.seq - acked_.seq; }
   u64 next_seq() const { return next_.seq; }
   const GroupView& group() const { return group_; }

@@ -1,5 +1,7 @@
 // The release mark R: everything below it is finished in every group, so its cells and lane bytes may be used again.
 //
+// Of a volatile queue; on a durable one R = J, the journal's mark, and no base holds anybody up (queue/producer.cpp).
+//
 // R is the least base over the groups. Publishers only read groups (a group file is not theirs to write): instead of
 // helping `base` forward they read on from it past ACKED words, for themselves; what they get is a lower bound that is
 // never stored (core.md A17). They stop at MOVED: only the supervisor knows when that is finished.

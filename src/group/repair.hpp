@@ -325,17 +325,25 @@ class GroupRepair {
 
   // Parks the message of `seq`, whose word was read as `word` (LEASED). `place(frame) -> loc`, 0: the store is full.
   // `lane_of(u32) -> const LaneView*`. Returns false if nothing was done: no room in X or in the store, or settled
-  // meanwhile.
+  // meanwhile. (Of volatile queues: nobody overwrites what stands at or above base.)
   template <class LaneOf, class Place>
   bool park_straggler(u64 seq, u64 word, LaneOf&& lane_of, Place&& place) {
+    return park_straggler(seq, word, [&]() -> u64 {
+      u64 cell = 0;
+      if (!is_published<A>(order_, seq, &cell)) return 0;
+      const LaneView* lane = lane_of(layout::cell_lane(cell));
+      FrameView frame;
+      if (lane == nullptr || frame_of_cell<A>(*lane, cell, seq, &frame) != RingOutcome::kOk) return 0;
+      return place(frame);
+    });
+  }
+
+  // `place() -> loc`: copies the message of `seq` into the store. 0: it cannot.
+  template <class Place>
+  bool park_straggler(u64 seq, u64 word, Place&& place) {
     const u32 index = free_entry(0);
     if (index == Lease::kNotParked) return false;
-    u64 cell = 0;
-    if (!is_published<A>(order_, seq, &cell)) return false;
-    const LaneView* lane = lane_of(layout::cell_lane(cell));
-    FrameView frame;
-    if (lane == nullptr || frame_of_cell<A>(*lane, cell, seq, &frame) != RingOutcome::kOk) return false;
-    const u64 loc = place(frame);  // K1
+    const u64 loc = place();  // K1
     if (loc == 0) return false;
     A::kill_point("repair.k1");
     layout::ParkEntry& entry = group_.parks[index];

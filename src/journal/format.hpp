@@ -155,7 +155,7 @@ struct ParkRecord {
   u32 group;
   u32 state;  // the owner's words (retry, delayed, dead, held); the journal only carries them
   u64 seq;
-  u64 message_log_pos;  // block that has the MESSAGE; 0 with a log that begins later: not known
+  u64 message_log_pos;  // at or before the block with the MESSAGE, or a copy; 0 with a log that begins later: not known
   u32 acquired;
   u32 failed;
   u64 due_wall_ns;

@@ -5,61 +5,13 @@
 #include <limits>
 
 #include "journal/block_hash.hpp"
+#include "journal/block_window.hpp"
 #include "journal/segment_pool.hpp"
 
 namespace mooring::journal {
 namespace {
 
 constexpr u64 kNoEnd = std::numeric_limits<u64>::max();
-
-// A file read through a sliding window: sequential, one read a megabyte, and a block larger than it in one piece.
-class Window {
- public:
-  Window(DiskFile& file, u64 file_bytes, u64 window_bytes)
-      : file_(file), file_bytes_(file_bytes), window_bytes_(std::max(window_bytes, kBlockAlignment)) {}
-
-  // Empty: cannot be read (the disk says no). Shorter than asked: the end of the file.
-  std::optional<std::span<const u8>> at(u64 offset, u64 bytes) {
-    if (offset >= file_bytes_) return std::span<const u8>{};
-    bytes = std::min(bytes, file_bytes_ - offset);
-    if (offset < begin_ || offset + bytes > begin_ + size_) {
-      const u64 wanted = align_up(std::min(std::max(bytes, window_bytes_), file_bytes_ - offset), kBlockAlignment);
-      if (!load(offset, wanted) && !load(offset, align_up(bytes, kBlockAlignment))) return std::nullopt;
-    }
-    const u64 there = std::min(bytes, begin_ + size_ - offset);
-    return std::span<const u8>(buffer_.data() + (offset - begin_), there);
-  }
-  u64 file_bytes() const { return file_bytes_; }
-  u64 bytes_read() const { return bytes_read_; }
-
- private:
-  bool load(u64 offset, u64 bytes) {
-    if (buffer_.size() < bytes) buffer_ = AlignedBuffer(bytes);
-    begin_ = offset;
-    size_ = 0;
-    while (size_ < bytes) {
-      const auto got = file_.read(offset + size_, buffer_.span().subspan(size_, bytes - size_));
-      if (!got) return false;
-      if (*got == 0) break;
-      size_ += *got;
-      bytes_read_ += *got;
-      if (size_ % kBlockAlignment != 0) break;
-    }
-    return true;
-  }
-
-  DiskFile& file_;
-  u64 file_bytes_;
-  u64 window_bytes_;
-  AlignedBuffer buffer_;
-  u64 begin_ = 0;
-  u64 size_ = 0;
-  u64 bytes_read_ = 0;
-};
-
-bool is_zero(std::span<const u8> bytes) {
-  return std::ranges::all_of(bytes, [](u8 byte) { return byte == 0; });
-}
 
 struct SegmentFile {
   std::string name;
@@ -70,46 +22,6 @@ struct SegmentFile {
   bool is_readable = true;
   bool begun = false;
 };
-
-// What stands where a block should be.
-enum class BlockState { kWhole, kBodyBad, kNone, kUnreadable, kEnd };
-
-struct BlockView {
-  BlockHeader header{};
-  std::span<const u8> body;
-};
-
-bool lengths_fit(const BlockHeader& header, u64 room) {
-  return header.header_bytes == kBlockHeaderBytes && header.bytes % kBlockAlignment == 0 &&
-         header.bytes == block_bytes_for(header.body_bytes) && header.bytes <= room && header.bytes <= kBlockBytesMax;
-}
-
-// Whole by itself: magic, queue, place in its file, both checks. Whether it belongs here is asked elsewhere.
-BlockState block_at(Window& window, u64 offset, const Uuid& uuid, bool check, BlockView& view) {
-  if (offset >= window.file_bytes()) return BlockState::kEnd;
-  const auto page = window.at(offset, kBlockAlignment);
-  if (!page) return BlockState::kUnreadable;
-  if (page->size() < kBlockHeaderBytes) return BlockState::kNone;
-  std::memcpy(&view.header, page->data(), kBlockHeaderBytes);
-  const BlockHeader& header = view.header;
-  if (header.magic != kBlockMagic || header.uuid != uuid) return BlockState::kNone;
-  if (!lengths_fit(header, window.file_bytes() - offset)) return BlockState::kNone;
-  if (check && header.check != block_check(header)) return BlockState::kNone;
-  const auto all = window.at(offset, header.bytes);
-  if (!all) return BlockState::kUnreadable;
-  if (all->size() < header.bytes) return BlockState::kBodyBad;
-  view.body = all->subspan(kBlockHeaderBytes, header.body_bytes);
-  if (check) {
-    if (hash_bytes(view.body, hash_seed(uuid, header.log_pos)) != header.body_check) return BlockState::kBodyBad;
-    if (!is_zero(all->subspan(kBlockHeaderBytes + header.body_bytes))) return BlockState::kBodyBad;
-  }
-  return BlockState::kWhole;
-}
-
-bool belongs_to(const BlockHeader& block, const SegmentHeader& segment, u64 offset) {
-  return block.number == segment.number && block.salt == segment.salt && block.incarnation == segment.incarnation &&
-         block.log_pos == segment.first_log_pos + (offset - kSegmentHeaderBytes);
-}
 
 class Scanner {
  public:
@@ -638,93 +550,6 @@ class Scanner {
 
 Result<LogScan> scan_log(Disk& disk, const ScanOptions& options, LogVisitor& visitor) {
   return Scanner(disk, options, visitor).run();
-}
-
-// ---- reading beside a writer ------------------------------------------------------------------------------------
-
-struct LogReader::Source {
-  SegmentHeader header{};
-  std::unique_ptr<DiskFile> file;
-  std::unique_ptr<Window> window;
-};
-
-LogReader::LogReader(Disk& disk, const Uuid& uuid) : disk_(disk), uuid_(uuid) {}
-LogReader::~LogReader() = default;
-
-Status LogReader::refresh() {
-  sources_.clear();
-  const auto names = disk_.list();
-  if (!names) return fail(names.error());
-  std::map<u64, std::string> by_number;
-  for (const std::string& name : *names) {
-    if (const auto number = segment_number(name)) by_number.emplace(*number, name);
-  }
-  for (const auto& [number, name] : by_number) {
-    auto file = disk_.open(name, DiskAccess::read_only);
-    if (!file) continue;  // It retired while we looked.
-    AlignedBuffer page(kSegmentHeaderBytes);
-    const auto size = (*file)->size_bytes();
-    const auto got = (*file)->read(0, page.span());
-    if (!size || !got || *got != kSegmentHeaderBytes) continue;
-    auto source = std::make_unique<Source>();
-    std::memcpy(&source->header, page.data(), sizeof(source->header));
-    const SegmentHeader& header = source->header;
-    if (header.magic != kSegmentMagic || header.check != segment_check(header) || header.version != kFormatVersion ||
-        header.uuid != uuid_ || header.number != number) {
-      continue;
-    }
-    source->file = std::move(*file);
-    source->window = std::make_unique<Window>(*source->file, *size, u64{256} << 10);
-    // What an older segment has at or past the beginning of a newer one does not count.
-    sources_.erase(sources_.lower_bound(header.first_log_pos), sources_.end());
-    sources_[header.first_log_pos] = std::move(source);
-  }
-  return {};
-}
-
-Result<LogReader::Source*> LogReader::source_of(u64 log_pos, u64 durable_log_pos) {
-  if (log_pos >= known_log_pos_ || sources_.empty()) {
-    if (auto refreshed = refresh(); !refreshed) return fail(refreshed.error());
-    known_log_pos_ = durable_log_pos;
-  }
-  const auto after = sources_.upper_bound(log_pos);
-  if (after == sources_.begin()) {
-    return fail(Code::kCorrupt, disk_.name() + ": no segment has log position " + std::to_string(log_pos) +
-                                    "; it has retired, or is missing");
-  }
-  return std::prev(after)->second.get();
-}
-
-Result<LogMark> LogReader::read(LogMark from, LogMark durable, const std::function<bool(const MessageView&)>& more) {
-  LogMark at = from;
-  bool wants_more = true;
-  while (wants_more && at.log_pos < durable.log_pos) {
-    const auto source = source_of(at.log_pos, durable.log_pos);
-    if (!source) return fail(source.error());
-    const u64 offset = kSegmentHeaderBytes + (at.log_pos - (*source)->header.first_log_pos);
-    BlockView view;
-    if (block_at(*(*source)->window, offset, uuid_, true, view) != BlockState::kWhole ||
-        !belongs_to(view.header, (*source)->header, offset)) {
-      sources_.clear();
-      return fail(Code::kCorrupt, disk_.name() + ": no whole block at log position " + std::to_string(at.log_pos) +
-                                      "; it has retired or rotted");
-    }
-    std::span<const u8> rest = view.body;
-    while (const auto record = next_record(rest)) {
-      MessageRecord head{};
-      if (record->type != RecordType::kMessage || record->body.size() < sizeof(head)) continue;
-      std::memcpy(&head, record->body.data(), sizeof(head));
-      if ((record->flags & kMessageCopy) != 0 || head.seq < at.next_seq) continue;
-      if (head.seq >= durable.next_seq) break;
-      wants_more = more({head.seq, head.lane, head.frame_flags, record->flags, view.header.log_pos,
-                         record->body.subspan(sizeof(head))});
-      // The same block again next time, from the message after it.
-      at.next_seq = head.seq + 1;
-      if (!wants_more) return at;
-    }
-    at.log_pos += view.header.bytes;
-  }
-  return at;
 }
 
 }  // namespace mooring::journal

@@ -33,15 +33,6 @@
 
 namespace mooring::journal {
 
-struct MessageView {
-  u64 seq = 0;
-  u32 lane = 0;
-  u32 frame_flags = 0;
-  u16 record_flags = 0;
-  u64 block_log_pos = 0;
-  std::span<const u8> bytes;  // valid during the call
-};
-
 // What a scan meets, in the order of the log. All calls are optional.
 class LogVisitor {
  public:
@@ -128,26 +119,5 @@ struct ScanOptions {
 // An error only if the directory itself cannot be read (kIo, kPermission, kNoSuchQueue) or a record may not be skipped
 // (kVersion); everything that is wrong with the log is in the facts and findings.
 Result<LogScan> scan_log(Disk& disk, const ScanOptions& options, LogVisitor& visitor);
-
-// Messages with from.next_seq <= seq, from the block at from.log_pos on, while `more` says so, and only below
-// `durable`:
-// what the writer has announced. For readers beside a living writer. Returns where to go on.
-class LogReader {
- public:
-  LogReader(Disk& disk, const Uuid& uuid);
-  ~LogReader();
-  // kCorrupt: the block is not (or no more) what was announced: it was retired meanwhile, or has rotted.
-  Result<LogMark> read(LogMark from, LogMark durable, const std::function<bool(const MessageView&)>& more);
-
- private:
-  struct Source;
-  Status refresh();
-  Result<Source*> source_of(u64 log_pos, u64 durable_log_pos);
-
-  Disk& disk_;
-  Uuid uuid_;
-  std::map<u64, std::unique_ptr<Source>> sources_;  // by first_log_pos
-  u64 known_log_pos_ = 0;                           // what sources_ says is final below this
-};
 
 }  // namespace mooring::journal

@@ -37,6 +37,16 @@ struct RecordView {
   std::span<const u8> body;
 };
 
+// A MESSAGE record, as readers show it.
+struct MessageView {
+  u64 seq = 0;
+  u32 lane = 0;
+  u32 frame_flags = 0;
+  u16 record_flags = 0;
+  u64 block_log_pos = 0;
+  std::span<const u8> bytes;  // LogVisitor: during the call; BacklogReader: until its next call
+};
+
 // Takes the next record off `bytes`; nullopt: the bytes are no record (too short, a length that does not fit).
 std::optional<RecordView> next_record(std::span<const u8>& bytes);
 

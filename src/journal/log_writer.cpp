@@ -427,6 +427,19 @@ Status LogWriter::snapshot() {
   return {};
 }
 
+bool LogWriter::snapshot_frees(u64 seq) const {
+  if (!snapshot_ || retained_.empty()) return false;
+  const RetainedSegment& oldest = retained_.front();
+  if (oldest.next_seq > std::min(seq, state_.min_base().value_or(seq)) || snapshot_->bytes > oldest.bytes) return false;
+  if (oldest.next_seq <= snapshot_->min_base.value_or(seq) && oldest.end_log_pos <= snapshot_->begin_log_pos &&
+      snapshot_->park_log_pos.empty()) {
+    return false;  // it goes by itself
+  }
+  return std::ranges::none_of(state_.parks, [&](const auto& park) {
+    return park.second.message_log_pos >= oldest.first_log_pos && park.second.message_log_pos < oldest.end_log_pos;
+  });
+}
+
 Result<u64> LogWriter::retire(u64 seq) {
   if (failed_) return fail(*failed_);
   if (!snapshot_) return 0;

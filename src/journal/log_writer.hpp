@@ -144,6 +144,9 @@ class LogWriter {
   u64 next_seq() const { return next_seq_; }
 
   bool snapshot_due() const;
+  // A snapshot now would let the oldest segment retire, which holds only messages below `seq`: the last one is older
+  // than what let go of them.
+  bool snapshot_frees(u64 seq) const;
   Status snapshot();
   // Segments all of whose messages are below `seq`, as far as the last durable snapshot agrees. How many went.
   Result<u64> retire(u64 seq);
@@ -152,6 +155,9 @@ class LogWriter {
 
   // A log position at or before the block with this message: where LogReader::read starts.
   u64 locate(u64 seq) const;
+  const std::vector<IndexEntry>& index() const { return index_; }
+  // Oldest first, without the one that is being written.
+  const std::deque<RetainedSegment>& retained() const { return retained_; }
   const LogState& state() const { return state_; }
   const LogOptions& options() const { return options_; }
   u64 incarnation() const { return start_.incarnation; }

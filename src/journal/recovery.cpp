@@ -169,6 +169,7 @@ Status salvage(Disk& disk, const LogOptions& options, const RecoverOptions& how,
   u64 total_bytes = 0;
   for (const LogScan::SegmentScan& segment : scan.segments) total_bytes += segment.bytes;
   start.mark = {scan.end.log_pos, scan.first_seq};
+  for (auto& [key, park] : start.state.parks) park.message_log_pos = start.mark.log_pos;
   start.segment_flags = kStartsAnew | kPredecessorUnknown;
   start.prev_check = 0;
   start.predecessor = 0;
@@ -270,6 +271,10 @@ Result<OpenLog> open_log(Disk& disk, const LogOptions& options, LogVisitor& visi
   }
   start.copied_log_pos = scan->end.log_pos;
   start.state = scan->state;
+  // What lay behind the mark is written again, in order, from the mark on.
+  for (auto& [key, park] : start.state.parks) {
+    park.message_log_pos = std::min(park.message_log_pos, start.mark.log_pos);
+  }
   start.index = scan->index;
   std::erase_if(start.index, [&](const IndexEntry& entry) { return entry.log_pos >= start.mark.log_pos; });
   for (const LogScan::SegmentScan& segment : scan->segments) {

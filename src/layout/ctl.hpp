@@ -34,20 +34,23 @@ struct QueueConstants {
   u32 seats_max;
   u32 groups_max;
   u32 file_mode;          // permission bits of the queue's files
-  u64 first_seq;          // of the first message ever published
+  u64 first_seq;          // of the first message ever published through this memory; what is below it, on a durable
+                          // queue whose memory was lost once, lies in the log alone
   u64 park_store_bytes;   // bound of the park file
   Durability durability;
   Deliver deliver;
   u8 log_uuid[16];        // of the log that a durable queue belongs to; zero on volatile ones
   u64 journal_quota_bytes;  // that the messages in the log may take; 0: no bound
+  u64 max_backlog_bytes;  // durable queues: of log from the oldest message that some group has not settled
   u64 created_wall_ns;
   u64 check;              // XXH3-64 of the bytes before this field
 };
-static_assert(sizeof(QueueConstants) == 200, "no padding");
+static_assert(sizeof(QueueConstants) == 208, "no padding");
 
 enum class QueueLife : u64 { kOpen = 1, kRemoved = 2, kFailed = 3 };
 // Of the journal of a durable queue. kStopped: its supervisor is not there (yet, or any more).
-enum class JournalLife : u64 { kStopped = 0, kRunning = 1, kDiskFull = 2, kFailed = 3 };
+// kBacklogFull: max_backlog_bytes wait to be settled; nothing more is taken until groups have settled some.
+enum class JournalLife : u64 { kStopped = 0, kRunning = 1, kDiskFull = 2, kFailed = 3, kBacklogFull = 4 };
 
 struct QueueState {
   alignas(kLineBytes) u64 life;  // QueueLife
@@ -58,7 +61,7 @@ struct QueueState {
   // Durable queues; written by the journal's thread, in this order (core.md 5.5).
   alignas(kLineBytes) u64 log_mark;  // log position behind the last block announced
   u64 durable_seq;                   // every message below is on the disk
-  u64 durable_mark;                  // J: the same in the unit of `base` (a seq, or on SPSC a lane position)
+  u64 durable_mark;                  // J, and so R: the same in the unit that publishers free (SPSC: a lane position)
   u64 settle_epoch;                  // +1 before the settlements are looked at
   u64 settled_epoch;                 // settlements made before epoch e began are on the disk once this is e
   u64 journal_life;                  // JournalLife

@@ -15,8 +15,8 @@ namespace mooring::layout {
 struct GroupHead {
   FileHead head;
 
-  // Everything below `base` is finished in this group. Competing: a seq. Exclusive on SPSC: a lane position, on MPMC a
-  // seq. 0 while the group is being born: it pins every release mark (core.md A17).
+  // Everything below `base` is finished in this group. A seq; on volatile SPSC queues a lane position. 0
+  // while the group is being born: it pins every release mark of a volatile queue (core.md A17).
   alignas(kLineBytes) u64 base;
 
   alignas(kLineBytes) u64 hint;  // competing: at or below the first untouched seq; raised lazily, never lowered
@@ -26,7 +26,7 @@ struct GroupHead {
   // Exclusive groups, written by the one consumer only: a successor finds here what the predecessor had done.
   alignas(kLineBytes) u64 acked;  // everything below is acknowledged; same unit as `base`, which follows lazily
   u64 shown;                      // the highest seq ever handed to an application, 0 = none; never lowered
-  u64 base_seq_hint;              // SPSC: seq at `acked`, to extend the 32 bits of a frame; within 2^31 of the truth
+  u64 base_seq_hint;              // volatile SPSC: seq at `acked`, to extend the 32 bits of a frame; within 2^31
 };
 static_assert(sizeof(GroupHead) == 4 * kLineBytes);
 static_assert(__builtin_offsetof(GroupHead, base) == 128);

@@ -4,8 +4,9 @@
 #include <poll.h>
 
 #include "group/repair.hpp"
-#include "queue/wake_descriptor.hpp"
+#include "journal/reading_disk.hpp"
 #include "queue/error_detail.hpp"
+#include "queue/wake_descriptor.hpp"
 
 namespace mooring {
 namespace {
@@ -52,6 +53,7 @@ Result<std::unique_ptr<Consumer>> Consumer::open(std::shared_ptr<Instance> insta
   if (!generation) return fail(generation.error());
   Result<u64> group_index = number_member(*grant, "group", 0, layout::kGroupsMax - 1);
   if (!group_index) return fail(group_index.error());
+  const auto log = grant->find("log");
   Result<std::shared_ptr<Queue>> queue = instance->attach(name);
   if (!queue) return fail(queue.error());
   const layout::QueueConstants& constants = (*queue)->constants();
@@ -62,6 +64,7 @@ Result<std::unique_ptr<Consumer>> Consumer::open(std::shared_ptr<Instance> insta
   std::unique_ptr<Consumer> consumer(new Consumer(std::move(instance), std::move(*queue), options));
   Queue& q = *consumer->queue_;
   consumer->group_name_ = group;
+  if (log != grant->end() && log->is_string()) consumer->log_path_ = log->get<std::string>();
   consumer->group_index_ = static_cast<u32>(*group_index);
   consumer->seat_index_ = static_cast<u32>(*seat);
   consumer->seat_generation_ = static_cast<u32>(*generation);
@@ -79,6 +82,7 @@ Result<std::unique_ptr<Consumer>> Consumer::open(std::shared_ptr<Instance> insta
   consumer->wake_slot_ = &q.files().group_wake(consumer->group_index_);
   consumer->room_ = &q.files().wake()->room;
   consumer->group_slot_ = &q.files().group_slot(consumer->group_index_);
+  consumer->durable_ = q.is_durable();
   consumer->fenced_ = A::load(q.files().state().fence_mode, std::memory_order_acquire) != 0;
   const GroupView view =
       view_group(consumer->group_mapping_.data(), constants.words, static_cast<u32>(constants.parks));
@@ -89,8 +93,14 @@ Result<std::unique_ptr<Consumer>> Consumer::open(std::shared_ptr<Instance> insta
   } else if (q.is_spsc()) {
     const LaneView* lane = q.lane(0);
     if (lane == nullptr) return fail(Code::kCorrupt, fmt::format("queue {}: its lane cannot be mapped", name));
-    consumer->group_.emplace<ExclusiveLane>(
-        view, LaneSource<A>(*lane, A::load(view.head->base_seq_hint, std::memory_order_acquire), q.delivery_limit()));
+    if (q.is_durable()) {
+      consumer->group_.emplace<ExclusiveDurable>(view, DurableSource<A, LaneOf>(q.durable_marks(), *lane));
+    } else {
+      consumer->group_.emplace<ExclusiveLane>(
+          view, LaneSource<A>(*lane, A::load(view.head->base_seq_hint, std::memory_order_acquire)));
+    }
+  } else if (q.is_durable()) {
+    consumer->group_.emplace<ExclusiveDurable>(view, DurableSource<A, LaneOf>(q.durable_marks(), order, LaneOf{&q}));
   } else {
     consumer->group_.emplace<ExclusiveOrder>(view, OrderSource<A, LaneOf>(order, LaneOf{&q}));
   }
@@ -187,15 +197,23 @@ u64 Consumer::copy_lead(u32 frame_flags, const u8* frame, u64 len) {
   u8* to = copies_.take(lead + frame.len, &slot);
   if (to == nullptr) return fail_with(Code::kNoMemory, fmt::format("no memory to copy out {} bytes", frame.len));
   A::copy_out(to + lead, frame.payload, frame.len);
-  Code code = Code::kStale;
-  if (still_there<A>(lane, lease.seq)) {
-    message->data = to + lead;
-    message->size = frame.len;
-    message->token[1] = make_token(lease.park_index, slot);
-    A::prefetch_read(lane.bytes + (frame.end & (lane.size_bytes - 1)));  // as in copy_out
-    code = check_times(frame.flags, to + lead, frame.len);
-    if (code == Code::kOk) code = step_over_headers(message);
+  if (!still_there<A>(lane, lease.seq)) {
+    copies_.put(slot);
+    return Code::kStale;
   }
+  A::prefetch_read(lane.bytes + (frame.end & (lane.size_bytes - 1)));  // as in copy_out
+  return copied(frame.flags, to + lead, frame.len, slot, lease.park_index, message);
+}
+
+[[gnu::always_inline]] inline Code Consumer::copied(u32 frame_flags, const u8* frame, u64 len, u32 slot, u32 park_index,
+                                                    Message* message) {
+  message->data = frame;
+  message->size = len;
+  message->headers_bytes = 0;
+  message->token[1] = make_token(park_index, slot);
+  if (__builtin_expect((frame_flags & layout::kFrameExtension) == 0, true)) return Code::kOk;
+  Code code = check_times(frame_flags, frame, len);
+  if (code == Code::kOk) code = step_over_headers(message);
   if (code != Code::kOk) copies_.put(slot);
   return code;
 }
@@ -245,20 +263,12 @@ template <class Exclusive>
       u8* to = copies_.take(lead + len, &slot);
       if (to == nullptr) return fail_with(Code::kNoMemory, fmt::format("no memory to copy out {} bytes", len));
       A::copy_out(to + lead, from, len);
-      message->data = to + lead;
-      message->size = len;
-      message->headers_bytes = 0;
-      message->token[1] = make_token(lease.park_index, slot);
       // The record is used again only after the entry was freed, and we still hold it: then the copy is good.
       if (!group.still_mine(lease)) {
         copies_.put(slot);
         return Code::kStale;
       }
-      if ((flags & layout::kFrameExtension) == 0) return Code::kOk;
-      Code code = check_times(flags, to + lead, len);
-      if (code == Code::kOk) code = step_over_headers(message);
-      if (code != Code::kOk) copies_.put(slot);
-      return code;
+      return copied(flags, to + lead, len, slot, lease.park_index, message);
     }
     // The park file grew since we mapped it.
     Result<Mapping> mapping = queue_->files().map_park(Access::read_only);
@@ -268,10 +278,74 @@ template <class Exclusive>
   return corrupt("a park entry points outside the park file");
 }
 
+Status Consumer::open_log() {
+  if (log_ != nullptr) return {};
+  if (log_path_.empty()) {
+    return fail(Code::kVersion,
+                "the supervisor did not say where the log is; client and supervisor are of different "
+                "versions");
+  }
+  Result<std::unique_ptr<journal::ReadingDisk>> disk = journal::ReadingDisk::open(log_path_);
+  if (!disk) return fail(disk.error());
+  journal::Uuid uuid{};
+  std::copy(std::begin(queue_->constants().log_uuid), std::end(queue_->constants().log_uuid), uuid.begin());
+  log_disk_ = std::move(*disk);
+  log_ = std::make_unique<journal::BacklogReader>(*log_disk_, uuid);
+  return {};
+}
+
+[[gnu::noinline]] Code Consumer::copy_from_log(u64 seq, Message* message) {
+  const layout::QueueState& state = queue_->files().state();
+  journal::LogMark durable;
+  // DURABLE: acquire, in this order: the log has everything below the seq by the position, and perhaps more.
+  durable.next_seq = A::load(state.durable_seq, std::memory_order_acquire);
+  durable.log_pos = A::load(state.log_mark, std::memory_order_acquire);
+  if (seq >= durable.next_seq) return corrupt("a message was overwritten before it was in the log");
+  journal::MessageView view;
+  Status read = open_log();
+  bool lost = false;
+  if (read) {
+    const auto found = log_->find(seq, durable, &view);
+    if (found) {
+      lost = *found == journal::BacklogReader::Found::kLost;
+    } else {
+      read = fail(found.error());
+    }
+  }
+  if (!read) {
+    const bool damaged = read.error().code == Code::kCorrupt;
+    const char* hint = damaged ? "; `mooring journal verify` says what is left of the log" : "";
+    return fail_with(read.error().code, fmt::format("queue {}, group {}: message {} has left shared memory and cannot "
+                                                    "be read from the log: {}{}",
+                                                    queue_->name(), group_name_, seq, read.error().text, hint));
+  }
+  if (lost) return Code::kEmpty;
+  u32 slot = CopySlots::kNone;
+  const u64 lead = copy_lead(view.frame_flags, view.bytes.data(), view.bytes.size());
+  u8* to = copies_.take(lead + view.bytes.size(), &slot);
+  if (to == nullptr) {
+    return fail_with(Code::kNoMemory, fmt::format("no memory to copy out {} bytes", view.bytes.size()));
+  }
+  std::copy(view.bytes.begin(), view.bytes.end(), to + lead);
+  return copied(view.frame_flags, to + lead, view.bytes.size(), slot, Lease::kNotParked, message);
+}
+
+[[gnu::noinline, gnu::cold]] Code Consumer::copy_logged(Competing& group, const Lease& lease, Message* message) {
+  const Code code = copy_from_log(lease.seq, message);
+  if (code == Code::kOk) message->token[1] = make_token(lease.park_index, static_cast<u32>(message->token[1]));
+  if (group.still_mine(lease)) return code;
+  // Given to somebody else meanwhile (who may have settled it: then its segment may have retired under us).
+  if (code == Code::kOk) copies_.put(copy_slot_of(*message));
+  untimely_ = layout::FailReason::kNone;
+  return Code::kStale;
+}
+
 [[gnu::always_inline]] inline Code Consumer::copy_out(Competing& group, const Lease& lease, Message* message) {
   if (lease.parked()) return copy_parked(group, lease, lease.park_index, message);
-  // A cell of a later lap means that the message left the window between our lease and our look at it.
-  if (layout::cell_laps_ahead(lease.cell, group.order().lap(lease.seq)) == 0) {
+  // A cell of a later lap means that the message left the window between our lease and our look at it; on a durable
+  // queue, that publishers went past this group.
+  if (layout::cell_laps_ahead(lease.cell, group.order().lap(lease.seq)) == 0 &&
+      lease.seq >= group.order().recovered_below) {
     const LaneView* lane = queue_->lane(layout::cell_lane(lease.cell));
     if (lane == nullptr) return corrupt("an order cell names a lane that does not exist");
     FrameView frame;
@@ -298,6 +372,7 @@ template <class Exclusive>
       return corrupt("an order cell points at something that is no message");
     }
   }
+  if (durable_) return copy_logged(group, lease, message);
   const u64 word = A::load(group.group().word(lease.seq), std::memory_order_acquire);
   const u32 parked = group.find_moved(lease, word);
   return parked == Lease::kNotParked ? Code::kStale : copy_parked(group, lease, parked, message);
@@ -306,24 +381,28 @@ template <class Exclusive>
 [[gnu::always_inline]] inline Code Consumer::take_competing(Competing& group, Message* message) {
   if (__builtin_expect(is_paused(), false)) return Code::kEmpty;
   if (__builtin_expect(in_flight_ != 0 && holds_alone_, false)) {
-    return fail_with(Code::kFull, "this consumer holds a message that is given out alone, because a consumer died with "
-                                  "several before it; settle it before receiving more");
+    return fail_with(Code::kFull,
+                     "this consumer holds a message that is given out alone, because a consumer died with "
+                     "several before it; settle it before receiving more");
   }
   if (__builtin_expect(in_flight_ >= quota(), false)) {
     return fail_with(Code::kFull, fmt::format("this consumer holds {} messages, as many as group {} deals out; settle "
                                               "some before receiving more",
                                               in_flight_, group_name_));
   }
-  Lease lease;
-  const LeaseOutcome outcome = group.lease(&lease, in_flight_ != 0);
-  skipped_alone_ = group.skipped_alone();
-  switch (outcome) {
-    case LeaseOutcome::kLeased: break;
-    case LeaseOutcome::kEmpty:
-    case LeaseOutcome::kWindow: return Code::kEmpty;
-    case LeaseOutcome::kCorrupt: return corrupt("a state word makes no sense");
+  for (;;) {
+    Lease lease;
+    const LeaseOutcome outcome = group.lease(&lease, in_flight_ != 0);
+    skipped_alone_ = group.skipped_alone();
+    switch (outcome) {
+      case LeaseOutcome::kLeased: break;
+      case LeaseOutcome::kEmpty:
+      case LeaseOutcome::kWindow: return Code::kEmpty;
+      case LeaseOutcome::kCorrupt: return corrupt("a state word makes no sense");
+    }
+    // kEmpty: the log has lost that one.
+    if (const Code code = took_competing(group, lease, message); code != Code::kEmpty) return code;
   }
-  return took_competing(group, lease, message);
 }
 
 [[gnu::always_inline]] inline Code Consumer::took_competing(Competing& group, const Lease& lease, Message* message) {
@@ -332,13 +411,17 @@ template <class Exclusive>
   message->flags = message->attempt > 1 ? kMessageRedelivered : 0;
   message->token[0] = lease.word;
   const Code code = copy_out(group, lease, message);
-  if (code != Code::kOk) {
-    if (code == Code::kNoMemory || code == Code::kVersion) (void)group.release(lease);
+  if (__builtin_expect(code != Code::kOk, false)) {
     if (untimely_ != layout::FailReason::kNone) {
       // Not a failure, and nobody saw it: the supervisor keeps it until its time, or buries it.
       (void)group.nack(lease, std::exchange(untimely_, layout::FailReason::kNone), /*detail=*/false);
       tell(seat_->messages_untimely);
       instance_->ring_bell();
+    } else if (code == Code::kEmpty) {
+      (void)group.ack(lease);  // the log said so when it was salvaged
+    } else if (code != Code::kStale && (durable_ || code != Code::kCorrupt)) {
+      // The next look may find it; what is no message in memory stays one, and fails with our lease.
+      (void)group.release(lease);
     }
     return code;
   }
@@ -353,8 +436,7 @@ template <class Exclusive>
 template <class Exclusive>
 [[gnu::always_inline]] inline Code Consumer::take_exclusive(Exclusive& group, Message* message) {
   if (__builtin_expect(is_paused(), false)) return Code::kEmpty;
-  skipped_alone_ = false;
-  if (__builtin_expect((++takes_ & (kTableEvery - 1)) == 0, false) && table_->table_may_have_work()) {
+  if (is_turn_of_table()) {
     if (Code code = take_from_table(message); code != Code::kEmpty) return code;
   }
   FrameView frame;
@@ -386,6 +468,12 @@ template <class Exclusive>
   return Code::kOk;
 }
 
+// Of the queue's order first, of the park table when that has nothing and every so many messages.
+[[gnu::always_inline]] inline bool Consumer::is_turn_of_table() {
+  skipped_alone_ = false;
+  return __builtin_expect((++takes_ & (kTableEvery - 1)) == 0, false) && table_->table_may_have_work();
+}
+
 // A dead letter that was given back to an exclusive group: copied out, out of order.
 [[gnu::noinline, gnu::cold]] Code Consumer::take_from_table(Message* message) {
   Lease lease;
@@ -409,6 +497,64 @@ Consumer::Competing* Consumer::words_of(const Message& message) {
   return table_.has_value() && lease_of(message).parked() ? &*table_ : nullptr;
 }
 
+// The bytes that the source found, unless they were overtaken (kStale).
+[[gnu::always_inline]] inline Code Consumer::copy_hot(const ExclusiveDurable& group, const FrameView& frame,
+                                                      Message* message) {
+  // A length that is not yet known to be one must not cost memory.
+  if (frame.payload == nullptr || frame.len > queue_->constants().max_message_bytes) return Code::kStale;
+  u32 slot = CopySlots::kNone;
+  const u64 lead = copy_lead(frame.flags, frame.payload, frame.len);
+  u8* to = copies_.take(lead + frame.len, &slot);
+  if (to == nullptr) return fail_with(Code::kNoMemory, fmt::format("no memory to copy out {} bytes", frame.len));
+  A::copy_out(to + lead, frame.payload, frame.len);
+  if (!group.source().still_there(frame)) {
+    copies_.put(slot);
+    return Code::kStale;
+  }
+  return copied(frame.flags, to + lead, frame.len, slot, Lease::kNotParked, message);
+}
+
+Code Consumer::take_durable(ExclusiveDurable& group, Message* message) {
+  if (__builtin_expect(is_paused(), false)) return Code::kEmpty;
+  if (is_turn_of_table()) {
+    if (Code code = take_from_table(message); code != Code::kEmpty) return code;
+  }
+  FrameView frame;
+  u32 attempt = 0;
+  for (;;) {
+    switch (group.take(&frame, &attempt)) {
+      case TakeOutcome::kTaken: break;
+      case TakeOutcome::kEmpty:
+      case TakeOutcome::kHeld: return table_->table_may_have_work() ? take_from_table(message) : Code::kEmpty;
+      case TakeOutcome::kWindow:
+        return fail_with(Code::kFull, fmt::format("{} messages of group {} wait for their settlement, a whole window; "
+                                                  "settle some before receiving more",
+                                                  group.in_flight(), group_name_));
+      case TakeOutcome::kCorrupt: return corrupt("a frame makes no sense");
+    }
+    message->seq = frame.seq;
+    Code code = copy_hot(group, frame, message);
+    if (code == Code::kStale && untimely_ == layout::FailReason::kNone) code = copy_from_log(frame.seq, message);
+    if (__builtin_expect(code == Code::kOk, true)) break;
+    if (untimely_ != layout::FailReason::kNone) return set_aside(group, frame.seq);
+    if (code == Code::kEmpty) {  // the log has lost it, and said so when it was salvaged
+      (void)group.ack(frame.seq, attempt);
+      continue;
+    }
+    (void)group.give_back(frame.seq);
+    return code;
+  }
+  message->attempt = attempt;
+  message->flags = attempt > 1 ? kMessageRedelivered : 0;
+  message->token[0] = 0;
+  copied_.push_back({frame.seq, copy_slot_of(*message)});
+  ++in_flight_;
+  count(seat_->messages_delivered, 1);
+  count(seat_->bytes_delivered, message->size);
+  if (attempt > 1) count(seat_->messages_redelivered, 1);
+  return Code::kOk;
+}
+
 [[gnu::always_inline]] inline Code Consumer::take_one(Message* message) {
   switch (group_.index()) {
     case 1: {
@@ -421,6 +567,7 @@ Consumer::Competing* Consumer::words_of(const Message& message) {
     }
     case 2: return take_exclusive(*std::get_if<ExclusiveLane>(&group_), message);
     case 3: return take_exclusive(*std::get_if<ExclusiveOrder>(&group_), message);
+    case 4: return take_durable(*std::get_if<ExclusiveDurable>(&group_), message);
     default: return fail_with(Code::kClosed, "this consumer is closed");
   }
 }
@@ -437,6 +584,7 @@ bool Consumer::may_have_work() {
     case 1: return std::get_if<Competing>(&group_)->may_have_work();
     case 2: return std::get_if<ExclusiveLane>(&group_)->may_have_work();
     case 3: return std::get_if<ExclusiveOrder>(&group_)->may_have_work();
+    case 4: return std::get_if<ExclusiveDurable>(&group_)->may_have_work();
     default: return false;
   }
 }
@@ -453,9 +601,10 @@ void Consumer::before_sleep() {
     case 1: moved = std::get_if<Competing>(&group_)->help_base(true); break;
     case 2: moved = std::get_if<ExclusiveLane>(&group_)->raise_base(); break;
     case 3: moved = std::get_if<ExclusiveOrder>(&group_)->raise_base(); break;
+    case 4: moved = std::get_if<ExclusiveDurable>(&group_)->raise_base(); break;
     default: break;
   }
-  if (moved) wake_producers();
+  if (moved && !durable_) wake_producers();  // of a durable queue they wait for the journal
 }
 
 Status Consumer::check_seat() const {
@@ -492,6 +641,7 @@ Code Consumer::wait_for_message(u64 timeout_ns, Message* message) {
     case 1: spun = spin_for_message(*std::get_if<Competing>(&group_), spin, message); break;
     case 2: spun = spin_for_message(*std::get_if<ExclusiveLane>(&group_), spin, message); break;
     case 3: spun = spin_for_message(*std::get_if<ExclusiveOrder>(&group_), spin, message); break;
+    case 4: spun = spin_for_message(*std::get_if<ExclusiveDurable>(&group_), spin, message); break;
     default: break;
   }
   if (spun != Code::kEmpty) return spun;
@@ -539,8 +689,7 @@ Code Consumer::receive(Message* message, u64 timeout_ns) {
   backoff_.took_one();
   // Set before the application sees the message, cleared after its settlement (core.md A6). Release: not held back
   // past the return.
-  A::store(seat_->handling, outstanding() <= 1 ? message->seq : layout::kHandlingMany,
-           std::memory_order_release);
+  A::store(seat_->handling, outstanding() <= 1 ? message->seq : layout::kHandlingMany, std::memory_order_release);
   count(seat_->progress, 1);
   return Code::kOk;
 }
@@ -565,7 +714,17 @@ Code Consumer::receive_batch(std::span<Message> messages, u64 timeout_ns, std::s
   return Code::kOk;
 }
 
+// Of an exclusive group: the buffer goes back with its settlement, so ack_up_to need not know it any more. Most often
+// it is the oldest.
+[[gnu::noinline]] void Consumer::forget_copy(const Message& message) {
+  const auto known = std::find_if(copied_.begin(), copied_.end(), [&](const Copied& copied) {
+    return copied.seq == message.seq && copied.slot == copy_slot_of(message);
+  });
+  if (known != copied_.end()) copied_.erase(known);
+}
+
 [[gnu::always_inline]] inline Code Consumer::settled(const Message& message, bool stale, u64* counter) {
+  if (!copied_.empty()) forget_copy(message);
   if (copies_.put(copy_slot_of(message))) --in_flight_;
   if (in_flight_ == 0) A::store(seat_->handling, u64{0}, std::memory_order_relaxed);
   if (stale) {
@@ -592,8 +751,8 @@ Code Consumer::ack(const Message& message) {
   if (auto* competing = std::get_if<Competing>(&group_)) {
     stale = competing->ack(lease_of(message)) == Settled::kStale;
     // A producer that waits for room reads past ACKED words by itself, but has to be woken to do so.
-    const bool wanted = A::load(room_->sleepers, std::memory_order_relaxed) != 0;
-    base_moved = competing->help_base(wanted);
+    const bool wanted = !durable_ && A::load(room_->sleepers, std::memory_order_relaxed) != 0;
+    base_moved = competing->help_base(wanted) && !durable_;
   } else if (auto* lane = std::get_if<ExclusiveLane>(&group_)) {
     stale = !lane->ack(message.seq, message.attempt);
     base_moved = A::load(room_->sleepers, std::memory_order_relaxed) != 0;
@@ -602,6 +761,8 @@ Code Consumer::ack(const Message& message) {
     stale = !order->ack(message.seq, message.attempt);
     base_moved = A::load(room_->sleepers, std::memory_order_relaxed) != 0;
     if (base_moved) order->raise_base();
+  } else if (auto* durable = std::get_if<ExclusiveDurable>(&group_)) {
+    stale = !durable->ack(message.seq, message.attempt);
   }
   if (__builtin_expect(base_moved, false)) wake_producers();
   return settled(message, stale, &seat_->messages_acked);
@@ -660,6 +821,15 @@ Code Consumer::ack_up_to(const Message& message) {
   } else if (auto* order = std::get_if<ExclusiveOrder>(&group_)) {
     settled_count = order->ack_up_to(message.seq);
     if (wanted) order->raise_base();
+  } else if (auto* durable = std::get_if<ExclusiveDurable>(&group_)) {
+    settled_count = durable->ack_up_to(message.seq);
+    wanted = false;
+    // What was given back has no buffer; the others up to here are settled by now.
+    std::erase_if(copied_, [&](const Copied& copied) {
+      if (copied.seq > message.seq) return false;
+      if (copies_.put(copied.slot)) --in_flight_;
+      return true;
+    });
   } else {
     return fail_with(Code::kBadArgument, fmt::format("ack_up_to needs an exclusive group; {} is competing, and others "
                                                      "hold messages in between: acknowledge one by one",
@@ -723,6 +893,9 @@ Code Consumer::fail_message(const Message& message, layout::FailReason reason, c
   } else if (auto* order = std::get_if<ExclusiveOrder>(&group_)) {
     notice = post(order->acquired_of(message.seq));
     stale = !order->fail(message.seq, seat_index_, reason, notice != kNoNotice, &nacked);
+  } else if (auto* durable = std::get_if<ExclusiveDurable>(&group_)) {
+    notice = post(durable->acquired_of(message.seq));
+    stale = !durable->fail(message.seq, seat_index_, reason, notice != kNoNotice, &nacked);
   }
   if (notice != kNoNotice) notices_.posted(notice, nacked);
   if (!stale && reason == layout::FailReason::kRejected) count(seat_->messages_rejected, 1);
@@ -748,6 +921,8 @@ Code Consumer::release(const Message& message) {
     stale = !lane->give_back(message.seq);
   } else if (auto* order = std::get_if<ExclusiveOrder>(&group_)) {
     stale = !order->give_back(message.seq);
+  } else if (auto* durable = std::get_if<ExclusiveDurable>(&group_)) {
+    stale = !durable->give_back(message.seq);
   }
   return settled(message, stale, &seat_->messages_released);
 }

@@ -1,15 +1,32 @@
 // A consumer handle: a seat in a group, for one thread at a time.
 //
 // Competing groups copy out: a lease pins no ring memory, so a message that left the window (straggler park) is read
-// from the park file instead. Exclusive groups read in place: nothing passes them on a queue that blocks or rejects.
+// from the park file instead. Exclusive groups of volatile queues read in place: nothing passes them there.
+//
+// On durable queues publishers wait for the disk and for no group (R = J), so a group that fell behind finds its
+// messages overwritten. It reads them from the log itself (journal/backlog_reader.hpp), and everything is copied out:
+//
+//   COPY               then                                          so
+//   from the lane      `reclaim` is at or below its seq (place)      the bytes are the message's
+//   overtaken          seq < J, because R = J: read the log          the block's checksum says so
+//   parked in the log  the same
+//   the log has lost it (salvaged)   it is acknowledged, unseen
+//   the log is damaged, or cannot be read   an error that names file and place; the message is given back, and nothing
+//                      of it is shown. The group stands there until the log can be read, or the group is removed
+//   Then a competing consumer looks at its word once more: what was settled by others may have retired from the log,
+//   and an error of that is none.
 #pragma once
 
+#include <deque>
 #include <memory>
 #include <span>
+#include <string>
 #include <variant>
 
 #include "group/competing.hpp"
+#include "group/durable_source.hpp"
 #include "group/exclusive.hpp"
+#include "journal/backlog_reader.hpp"
 #include "message/decoder.hpp"
 #include "queue/copy_slots.hpp"
 #include "queue/instance.hpp"
@@ -26,7 +43,7 @@ struct Message {
   u64 seq = 0;
   u32 attempt = 0;
   u32 flags = 0;
-  u64 token[2] = {0, 0};  // competing: word as leased; park index << 32 | copy slot
+  u64 token[2] = {0, 0};  // competing: word as leased; both: park index << 32 | copy slot
   u64 headers_bytes = 0;  // of the extension, which ends where `data` begins; 0: no headers
 };
 
@@ -85,6 +102,7 @@ class Consumer {
   using Competing = CompetingConsumer<A>;
   using ExclusiveLane = ExclusiveConsumer<A, LaneSource<A>>;
   using ExclusiveOrder = ExclusiveConsumer<A, OrderSource<A, LaneOf>>;
+  using ExclusiveDurable = ExclusiveConsumer<A, DurableSource<A, LaneOf>>;
 
   Consumer(std::shared_ptr<Instance> instance, std::shared_ptr<Queue> queue, Options options);
 
@@ -93,6 +111,9 @@ class Consumer {
   Code take_competing(Competing& group, Message* message);
   template <class Exclusive>
   Code take_exclusive(Exclusive& group, Message* message);
+  Code take_durable(ExclusiveDurable& group, Message* message);
+  Code copy_hot(const ExclusiveDurable& group, const FrameView& frame, Message* message);
+  bool is_turn_of_table();
   // The bytes of a leased message into a copy slot. kStale: it was taken from us meanwhile.
   Code copy_out(Competing& group, const Lease& lease, Message* message);
   Code copy_parked(Competing& group, const Lease& lease, u32 park_index, Message* message);
@@ -101,10 +122,17 @@ class Consumer {
   // As copy_out and take_exclusive do it for a frame without; apart, so that those cost nothing for headers. kStale:
   // overwritten meanwhile.
   Code copy_with_headers(const LaneView& lane, const Lease& lease, const FrameView& frame, Message* message);
+  // A frame that lies whole in copy slot `slot`: shown, or the slot given up. kStale with untimely_: not its time.
+  Code copied(u32 frame_flags, const u8* frame, u64 len, u32 slot, u32 park_index, Message* message);
   template <class Exclusive>
   Code show_with_headers(Exclusive& group, u32 frame_flags, Message* message);
   // What lies before a copied frame in its buffer, so that the payload behind the headers is aligned to 64.
   static u64 copy_lead(u32 frame_flags, const u8* frame, u64 len);
+  // From the log. kEmpty: the log has lost it.
+  Code copy_from_log(u64 seq, Message* message);
+  Code copy_logged(Competing& group, const Lease& lease, Message* message);
+  Status open_log();
+  void forget_copy(const Message& message);
   Code wait_for_message(u64 timeout_ns, Message* message);
   template <class Group>
   Code spin_for_message(Group& group, Spin& spin, Message* message);
@@ -140,6 +168,7 @@ class Consumer {
   bool granted_ = false;
   const u8* alive_ = nullptr;  // the instance's page that reads 0 after fork; kept at hand for the fast path
   bool fenced_ = false;
+  bool durable_ = false;
   Mapping group_mapping_;
   Mapping seat_mapping_;
   Mapping park_mapping_;
@@ -147,7 +176,7 @@ class Consumer {
   layout::WakeSlot* wake_slot_ = nullptr;
   layout::WakeSlot* room_ = nullptr;  // where producers sleep
   const layout::GroupSlot* group_slot_ = nullptr;
-  std::variant<std::monostate, Competing, ExclusiveLane, ExclusiveOrder> group_;
+  std::variant<std::monostate, Competing, ExclusiveLane, ExclusiveOrder, ExclusiveDurable> group_;
   std::optional<Competing> table_;  // exclusive groups: their park table, through which dead letters come back
   u32 takes_ = 0;
   CopySlots copies_;
@@ -158,6 +187,15 @@ class Consumer {
   bool holds_alone_ = false;     // what it holds is given out alone: nothing beside it
   layout::FailReason untimely_ = layout::FailReason::kNone;  // why the message just looked at is not given out
   bool skipped_alone_ = false;   // the last look passed over one that is given out alone
+  // Durable queues. The log is opened when it is first needed.
+  std::string log_path_;
+  std::unique_ptr<journal::Disk> log_disk_;
+  std::unique_ptr<journal::BacklogReader> log_;
+  struct Copied {
+    u64 seq = 0;
+    u32 slot = 0;
+  };
+  std::deque<Copied> copied_;  // exclusive groups: what is out, for ack_up_to
   std::unique_ptr<WakeDescriptor> descriptor_;
 };
 

@@ -46,7 +46,8 @@ Json queue_options_to_json(const QueueOptions& options) {
   Json json = {{"kind", static_cast<u32>(options.kind)}, {"overflow", static_cast<u32>(options.overflow)},
                {"durability", static_cast<u32>(options.durability)}, {"deliver", static_cast<u32>(options.deliver)},
                {"capacity", options.capacity},           {"max_message_bytes", options.max_message_bytes},
-               {"lane_bytes", options.lane_bytes},       {"producers_max", options.producers_max},
+               {"lane_bytes", options.lane_bytes},       {"max_backlog_bytes", options.max_backlog_bytes},
+               {"producers_max", options.producers_max},
                {"consumers_max", options.consumers_max}, {"groups_max", options.groups_max},
                {"file_mode", options.file_mode},         {"small_for_tests", options.small_for_tests}};
   if (options.journal_quota_bytes != 0) json["journal_quota_bytes"] = options.journal_quota_bytes;
@@ -97,6 +98,11 @@ Result<QueueOptions> queue_options_from_json(const Json& object) {
     const auto quota = number_member(object, "journal_quota_bytes", 0, kAny);
     if (!quota) return fail(quota.error());
     options.journal_quota_bytes = *quota;
+  }
+  if (object.contains("max_backlog_bytes")) {  // not in the files of 0.1
+    const auto number = number_member(object, "max_backlog_bytes", 0, kAny);
+    if (!number) return fail(number.error());
+    options.max_backlog_bytes = *number;
   }
   if (object.contains("group_id")) {
     const auto group = number_member(object, "group_id", 0, kAny32);

@@ -18,7 +18,7 @@
 //   purge_dead       {queue, group, <filter>}      {count}
 //   open_producer    {queue}                       {lane, generation}
 //   close_producer   {queue, lane, generation}     {}
-//   open_consumer    {queue, group}                {seat, generation, group}
+//   open_consumer    {queue, group}                {seat, generation, group, log}   log: durable queues, its directory
 //   close_consumer   {queue, seat, generation}     {}
 //   status           {}                            {pid, uptime_seconds, clients, queues, ...}
 //   shutdown         {}                            {}      the supervisor leaves; shared memory and clients stay

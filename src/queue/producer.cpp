@@ -118,13 +118,11 @@ Code Producer::plan_for(std::size_t size, const message::PublishOptions& options
 }
 
 u64 Producer::mark() {
+  // DURABLE: R = J, whatever the groups' bases are. Who is overtaken reads on in the log (core.md 6.4).
+  if (durable_) return A::load(queue_->files().state().durable_mark, std::memory_order_acquire);
   for (int tries = 0; tries < 3; ++tries) {
     const u64 found = release_mark<A>(bases_, *group_epoch_word_, group_epoch_);
-    // DURABLE: what the journal has not got is not free, even where every group is done with it: R = J.
-    if (found != 0) {
-      return durable_ ? std::min(found, A::load(queue_->files().state().durable_mark, std::memory_order_acquire))
-                      : found;
-    }
+    if (found != 0) return found;
     // GROUP_ENTERED: the epoch moved, or a group is being born. Map what is there now and ask again; 0 is always safe.
     if (A::load(*group_epoch_word_, std::memory_order_acquire) == group_epoch_) return 0;
     if (!refresh_groups()) return 0;
@@ -297,7 +295,7 @@ Code Producer::publish(const void* data, std::size_t size, u64 timeout_ns, u64* 
   if (Code code = check_size(size); code != Code::kOk) return code;
   if (seq != nullptr) *seq = 0;
   if (__builtin_expect(durable_, false)) {
-    if (Code code = check_journal(); code != Code::kOk) return code;
+    if (Code code = wait_for_journal(timeout_ns); code != Code::kOk) return code;
   }
   reserved_ = false;
   Code code = Code::kOk;
@@ -394,7 +392,7 @@ Code Producer::publish_all(const Batch& batch, u64 timeout_ns, std::size_t* publ
     if (Code code = batch.head(i, &head); code != Code::kOk) return code;
   }
   if (durable_) {
-    if (Code code = check_journal(); code != Code::kOk) return code;
+    if (Code code = wait_for_journal(timeout_ns); code != Code::kOk) return code;
   }
   reserved_ = false;
   const u64 deadline_ns =
@@ -458,7 +456,7 @@ Code Producer::publish_all(const Batch& batch, u64 timeout_ns, std::size_t* publ
 
 Code Producer::reserve_room(std::size_t size, FrameHead head, u64 timeout_ns, u8** room) {
   if (durable_) {
-    if (Code code = check_journal(); code != Code::kOk) return code;
+    if (Code code = wait_for_journal(timeout_ns); code != Code::kOk) return code;
   }
   Code code = Code::kOk;
   *room = room_for(head.bytes + size, timeout_ns, &code);
@@ -504,6 +502,13 @@ Code Producer::commit(std::size_t size, u64* seq) {
 
 // --- Durable queues -------------------------------------------------------------------------------------------------
 
+// max_backlog_bytes is reached: as a full ring (block: waits, reject: kFull).
+Code Producer::wait_for_journal(u64 timeout_ns) {
+  const Code code = check_journal();
+  if (__builtin_expect(code != Code::kFull, true)) return code;
+  return wait_for_room(timeout_ns, [this] { return check_journal(); });
+}
+
 Code Producer::check_journal() const {
   // Relaxed: what was promised is told by the mark alone; this only saves publishing into a journal that stands.
   switch (static_cast<layout::JournalLife>(A::load(queue_->files().state().journal_life, std::memory_order_relaxed))) {
@@ -516,6 +521,7 @@ Code Producer::check_journal() const {
       return fail_with(Code::kIo, fmt::format("queue {}: its journal failed twice and takes nothing more; what was "
                                               "acknowledged is safe and can be received; see the log of mooringd",
                                               queue_->name()));
+    case layout::JournalLife::kBacklogFull: return Code::kFull;
     default: return Code::kOk;  // kStopped: until there is a supervisor again the ring takes what it can
   }
 }

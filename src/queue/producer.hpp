@@ -100,8 +100,9 @@ class Producer {
   struct HeadedBatch;
   template <class Batch>
   Code publish_all(const Batch& batch, u64 timeout_ns, std::size_t* published);
-  // On a durable queue nothing is taken that the journal will not write. kOk, kDiskFull, kIo.
+  // On a durable queue nothing is taken that the journal will not write. kOk, kDiskFull, kIo; kFull: not now.
   Code check_journal() const;
+  Code wait_for_journal(u64 timeout_ns);
   u64 mark();
   Status refresh_groups();
   void wake_groups(u64 published);

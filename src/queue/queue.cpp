@@ -33,6 +33,7 @@ OrderView Queue::order() const {
   order.cells = files_.order_cells();
   order.mask = constants().cells - 1;
   order.log2 = log2_of_power(constants().cells);
+  if (is_durable()) order.recovered_below = constants().first_seq;
   return order;
 }
 

@@ -7,7 +7,7 @@
 #include <mutex>
 #include <vector>
 
-#include "group/group_view.hpp"
+#include "group/durable_source.hpp"
 #include "ring/order_ring.hpp"
 #include "segment/queue_files.hpp"
 
@@ -24,9 +24,12 @@ class Queue {
   bool is_spsc() const { return constants().kind == layout::QueueKind::kSpsc; }
   bool is_durable() const { return constants().durability == layout::Durability::kDurable; }
   OrderView order() const;  // empty on SPSC queues
-  // The mark that consumers do not look beyond, or null.
+  // The mark that consumers do not look beyond, or null. (SPSC: a lane position.)
   const u64* delivery_limit() const {
     return constants().deliver == layout::Deliver::kDurable ? &files_.state().durable_mark : nullptr;
+  }
+  DurableMarks durable_marks() const {
+    return {&files_.state(), constants().first_seq, constants().deliver == layout::Deliver::kEarly};
   }
   const std::string& name() const { return name_; }
 

@@ -197,8 +197,9 @@ class SpscWriter {
     // another group still needs.
     mark = std::min(mark, position_);
     if (mark <= released_) return;
-    // RECLAIMED: relaxed and then the fence, before any byte below `mark` is overwritten.
-    A::store(lane_.head->reclaim, mark, std::memory_order_relaxed);
+    // RECLAIMED: the fence, before any byte below `mark` is overwritten. Release besides: a reader that finds itself
+    // overtaken knows by it that its message is durable, and must see the mark that said so.
+    A::store(lane_.head->reclaim, mark, std::memory_order_release);
     A::overwrite_fence();
     A::kill_point("lane.reclaimed");
     released_ = mark;

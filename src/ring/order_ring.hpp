@@ -65,6 +65,8 @@ struct OrderView {
   unsigned log2 = 0;  // of N
   // Consumers of a durable queue see messages below this mark only (DURABLE); null: all that are published.
   const u64* limit = nullptr;
+  // Messages below were recovered from a log: none of their cells and frames is here. 0: there are none.
+  u64 recovered_below = 0;
 
   u64& cell(u64 seq) const { return cells[seq & mask]; }
   u64 lap(u64 seq) const { return seq >> log2; }

@@ -89,6 +89,13 @@ Result<QueueConstants> plan_queue(std::string_view name, const QueueOptions& opt
                   std::to_string(4 * max_message_given) + ", or leave it out");
   }
 
+  const bool durable = options.durability == layout::Durability::kDurable;
+  if (options.max_backlog_bytes != 0) {
+    if (!durable) return refuse("max_backlog_bytes is of durable queues, and this one is volatile; leave it out");
+    if (auto good = option("max_backlog_bytes", options.max_backlog_bytes, kBacklogBytesMin, kBacklogBytesMax); !good) {
+      return fail(good.error());
+    }
+  }
   // 0 is the default, of each of the three.
   const auto table = [&option](const char* what, u32 given, u32 by_default, u32 max) -> Result<u32> {
     if (given == 0) return by_default;
@@ -132,6 +139,9 @@ Result<QueueConstants> plan_queue(std::string_view name, const QueueOptions& opt
     }
     const u64 least = std::max(kJournalQuotaMin, kJournalQuotaMessages * constants.max_message_bytes);
     if (auto good = option("journal_quota", quota, least, ~u64{0} >> 1); !good) return fail(good.error());
+  }
+  if (durable) {
+    constants.max_backlog_bytes = options.max_backlog_bytes != 0 ? options.max_backlog_bytes : kBacklogBytesDefault;
   }
   constants.park_store_bytes = std::max(kParkStoreBytesDefault, align_up(4 * lane_bytes, layout::kParkStepBytes));
   return constants;
@@ -184,6 +194,10 @@ Status check_constants(const QueueConstants& constants, const std::string& where
   if (constants.park_store_bytes % layout::kParkStepBytes != 0 ||
       outside(constants.park_store_bytes, layout::kParkStepBytes, kParkStoreBytesMax)) {
     return bad("park_store_bytes", constants.park_store_bytes);
+  }
+  if (durable ? outside(constants.max_backlog_bytes, kBacklogBytesMin, kBacklogBytesMax)
+              : constants.max_backlog_bytes != 0) {
+    return bad("max_backlog_bytes", constants.max_backlog_bytes);
   }
   return {};
 }

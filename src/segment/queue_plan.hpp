@@ -31,6 +31,9 @@ inline constexpr u64 kJournalQuotaMessages = 8;
 // needed; a million dead letters of 64 bytes take 0.5 GiB.
 inline constexpr u64 kParkStoreBytesDefault = u64{1} << 30;
 inline constexpr u64 kParkStoreBytesMax = u64{1} << 40;
+inline constexpr u64 kBacklogBytesDefault = u64{64} << 30;
+inline constexpr u64 kBacklogBytesMin = u64{1} << 20;
+inline constexpr u64 kBacklogBytesMax = u64{1} << 50;
 // Of a queue at birth and for ever after: half of the numbers stay unused, so that no sum of two can wrap.
 inline constexpr u64 kFirstSeqMax = u64{1} << 62;
 
@@ -43,6 +46,9 @@ struct QueueOptions {
   // Messages that can be between publish and the end of every group: N and NG. Rounded up to a power of two, 4096 to
   // 2^24. Tests set `small_for_tests` for less (4 messages, and lanes of 256 bytes where lane_bytes says so).
   u64 capacity = kCapacityDefault;
+  // Durable queues: bytes of log that may wait to be settled by some group; then publishers wait (block) or are refused
+  // (reject). 0: 64 GiB; 1 MiB to 2^50. The files may take a segment (at most 64 MiB), its successor and 4 MiB more.
+  u64 max_backlog_bytes = 0;
   u64 max_message_bytes = 0;    // 0: a quarter of the lane; at most 32 MiB
   u64 lane_bytes = 0;           // 0: capacity x 16 B (x 8 B below 65536), at least 32 KiB and 4 x max_message_bytes
   u32 producers_max = 0;        // 0: 64 (16 where capacity < 65536); at most 1023; 1 on spsc

@@ -25,11 +25,14 @@ Result<journal::LogOptions> log_options(const DurableQueue& queue) {
   // Of the first segment, made before anybody is served, and the reserve: one full block, and a little.
   options.small_segment_bytes = journal::kSegmentHeaderBytes + options.block_bytes + (u64{256} << 10);
   options.message_bytes_max = std::max(options.message_bytes_max, plan->max_message_bytes);
-  if (const u64 quota = queue.options.journal_quota_bytes; quota != 0) {
-    // Several segments fit, so that what was acknowledged frees some while others fill.
-    options.quota_bytes = quota;
-    options.segment_bytes = std::clamp(align_up(quota / 8, journal::kBlockAlignment), options.small_segment_bytes,
-                                       options.segment_bytes);
+  // Several segments fit into what the log may hold, so that what was acknowledged frees some while others fill: a
+  // segment goes as a whole.
+  u64 bound = plan->max_backlog_bytes;
+  options.quota_bytes = queue.options.journal_quota_bytes;
+  if (options.quota_bytes != 0) bound = std::min(bound, options.quota_bytes);
+  options.segment_bytes =
+      std::clamp(align_up(bound / 8, journal::kBlockAlignment), options.small_segment_bytes, options.segment_bytes);
+  if (options.quota_bytes != 0) {
     options.snapshot_interval_bytes = std::min(options.snapshot_interval_bytes, options.segment_bytes);
   }
   return options;
@@ -69,7 +72,9 @@ Result<DurableOpening> open_durable(const File& shared_directory, uid_t owner, c
   Result<journal::LogOptions> options = log_options(*config);
   if (!options) return fail(options.error());
   DurableOpening opening;
-  Result<std::unique_ptr<journal::PosixDisk>> disk = journal::PosixDisk::open(queues.log_path(name));
+  journal::PosixDiskOptions disk_options;
+  disk_options.file_mode = log_file_mode(config->options);
+  Result<std::unique_ptr<journal::PosixDisk>> disk = journal::PosixDisk::open(queues.log_path(name), disk_options);
   if (!disk) return fail(disk.error());
   opening.disk = std::move(*disk);
 
@@ -96,7 +101,7 @@ Result<DurableOpening> open_durable(const File& shared_directory, uid_t owner, c
     if (!end) return fail(end.error());
     layout::QueueState& state = (*survived)->files().state();
     const journal::LogMark announced{A::load(state.log_mark, std::memory_order_acquire), end->seq};
-    auto resumed = journal::resume_log(*opening.disk, *options, announced, log_state_of(**survived, *end, end->seq));
+    auto resumed = journal::resume_log(*opening.disk, *options, announced, log_state_of(**survived, end->seq));
     if (resumed) {
       opening.writer = std::move(*resumed);
       A::store(state.durable_seq, end->seq, std::memory_order_release);
@@ -131,6 +136,7 @@ Result<DurableOpening> open_durable(const File& shared_directory, uid_t owner, c
   }
   Result<std::unique_ptr<QueueKeeper>> keeper = QueueKeeper::open(shared_directory, owner, name, incarnation);
   if (!keeper) return fail(keeper.error());
+  (*keeper)->set_log_path(queues.log_path(name));
   opening.keeper = std::move(*keeper);
   return opening;
 }

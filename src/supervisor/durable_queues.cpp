@@ -76,6 +76,13 @@ Status make_durably(const std::string& path) {
   return {};
 }
 
+// The directory of all journals may be gone through, not listed.
+Status let_search(const File& directory) {
+  struct stat info {};
+  if (::fstat(directory.fd(), &info) == 0 && ::fchmod(directory.fd(), (info.st_mode & 07777U) | 0011U) == 0) return {};
+  return fail_errno(errno, "cannot let readers of a queue into " + path_text(directory));
+}
+
 }  // namespace
 
 Result<DurableQueues> DurableQueues::open(const std::string& path, bool create) {
@@ -85,7 +92,7 @@ Result<DurableQueues> DurableQueues::open(const std::string& path, bool create) 
   Result<File> directory = open_directory(path);
   if (!directory) return fail(directory.error());
   DurableQueues queues;
-  queues.path_ = path;
+  queues.path_ = std::filesystem::absolute(path).lexically_normal().string();  // clients are told, wherever they stand
   queues.directory_ = std::move(*directory);
   return queues;
 }
@@ -142,7 +149,15 @@ Status DurableQueues::create(const DurableQueue& queue) const {
   const std::string name = queue_directory_name(queue.name);
   const std::string new_name = ".new-" + name;
   if (Status removed = remove_tree(directory_, new_name); !removed) return removed;
-  if (Status made = make_directory(directory_, new_name, 0700); !made) return made;
+  // Searchable for whoever may read the log; with the group of the queue, which its files take from it (setgid).
+  const mode_t readers = log_file_mode(queue.options) & 0044;
+  const mode_t mode = 0700 | readers | (readers >> 2) | (queue.options.group_id.has_value() ? 02000U : 0U);
+  if (Status made = make_directory(directory_, new_name, mode, queue.options.group_id.value_or(kAnyGroup)); !made) {
+    return made;
+  }
+  if (readers != 0) {
+    if (Status opened = let_search(directory_); !opened) return opened;
+  }
   MOORING_KILL_POINT("durable.directory_made");
   Result<File> directory = open_directory_at(directory_, new_name);
   if (!directory) return fail(directory.error());

@@ -30,6 +30,9 @@ struct DurableQueue {
   QueueOptions options;
 };
 
+// Who may read the queue's shared memory may read its log: consumers that fell behind do. Nobody else writes.
+constexpr mode_t log_file_mode(const QueueOptions& options) { return 0600 | (options.file_mode & 0044); }
+
 class DurableQueues {
  public:
   // Opens the directory of the journals; `create` makes it (0700), with its parents.

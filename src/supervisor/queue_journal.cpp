@@ -9,7 +9,6 @@
 #include <set>
 
 #include "base/kill_point.hpp"
-#include "group/release_mark.hpp"
 #include "platform/fault_guard.hpp"
 #include "queue/wait_strategy.hpp"
 #include "segment/dead_letters.hpp"
@@ -26,6 +25,7 @@ constexpr u64 kSettleEveryNs = 10 * kNsPerMs;
 constexpr u64 kQuietNs = 50 * kNsPerMs;
 constexpr u64 kRetireEveryNs = 100 * kNsPerMs;
 constexpr u64 kRetryFullNs = 100 * kNsPerMs;
+constexpr u64 kParksPerLook = 256;  // brought forward at a time
 constexpr u64 kRestMostNs = 100 * kNsPerMs;
 // How long the thread looks at the ring before it sleeps: a publisher that waits for its flush publishes again about
 // now, and a sleep and a wake cost more than a flush of a fast disk.
@@ -49,44 +49,11 @@ journal::GroupState group_state(const layout::GroupSlot& slot, const Settlements
   return group;
 }
 
-// The seq at the lane position `acked` of an exclusive group on an SPSC queue. `end`: where the log has got to.
-// Nothing: the frame was overwritten meanwhile, as the consumer and then the producer went on.
-std::optional<u64> seq_at(const LaneView& lane, u64 position, const LaneCursor& end, u64 hint) {
-  for (u64 at = position; at < end.position;) {
-    const u64 header = A::load(lane.word_at(at), std::memory_order_acquire);  // PUBLISHED
-    if ((layout::frame_flags(header) & layout::kFramePadding) == 0 || at != position) {
-      if (!still_there<A>(lane, position)) return std::nullopt;  // RECLAIMED, with positions
-      return std::min(layout::extend(layout::frame_seq_lo(header), 32, hint), end.seq);
-    }
-    at = align_up(at + 1, lane.size_bytes);  // padding ends the lane
-  }
-  if (position < end.position && !still_there<A>(lane, position)) return std::nullopt;
-  return end.seq;
-}
-
-// A group as its own files say; nothing: it went on too quickly to be read, and will be next time.
-std::optional<Settlements> scan_group(const Queue& queue, const GroupView& view, bool competing,
-                                      const LaneCursor& lane_end, u64 cap) {
+// A group as its own files say.
+Settlements scan_group(const GroupView& view, bool competing, u64 cap) {
   if (competing) return scan_competing<A>(view, cap);
-  for (int tries = 0; tries < 1000; ++tries) {
-    const u64 acked = A::load(view.head->acked, std::memory_order_acquire);  // SETTLED
-    if (!queue.is_spsc()) return scan_exclusive<A>(view, acked, cap);
-    const LaneView* lane = queue.lane(0);
-    if (lane == nullptr) return std::nullopt;
-    const u64 position = acked & ~(layout::kFrameAlignment - 1);
-    const u64 hint = A::load(view.head->base_seq_hint, std::memory_order_relaxed);
-    const std::optional<u64> seq = seq_at(*lane, position, lane_end, hint);
-    if (!seq.has_value()) continue;
-    Settlements settled = scan_exclusive<A>(view, *seq, cap);
-    settled.capped = settled.capped || position > lane_end.position;
-    return settled;
-  }
-  return std::nullopt;
+  return scan_exclusive<A>(view, A::load(view.head->acked, std::memory_order_acquire), cap);  // SETTLED
 }
-
-}  // namespace
-
-namespace {
 
 // The messages of a group that consumers acknowledged in its park table: their records are of no use any more.
 std::set<u64> acknowledged_parks(const GroupView& view) {
@@ -102,7 +69,7 @@ std::set<u64> acknowledged_parks(const GroupView& view) {
 
 }  // namespace
 
-journal::LogState log_state_of(const Queue& queue, const LaneCursor& lane_end, u64 cap) {
+journal::LogState log_state_of(const Queue& queue, u64 cap) {
   journal::LogState state;
   std::map<u32, std::set<u64>> acknowledged;  // of the groups that are entered
   for (u32 index = 0; index < queue.constants().groups_max; ++index) {
@@ -112,10 +79,7 @@ journal::LogState log_state_of(const Queue& queue, const LaneCursor& lane_end, u
     if (!mapping) continue;
     const GroupView view =
         view_group(mapping->data(), queue.constants().words, static_cast<u32>(queue.constants().parks));
-    const std::optional<Settlements> settled =
-        scan_group(queue, view, slot.mode == layout::GroupMode::kCompeting, lane_end, cap);
-    if (!settled.has_value()) continue;  // the journal's thread enters it
-    state.groups[index] = group_state(slot, *settled);
+    state.groups[index] = group_state(slot, scan_group(view, slot.mode == layout::GroupMode::kCompeting, cap));
     acknowledged[index] = acknowledged_parks(view);
   }
   // What waits in the park store: a snapshot that has the cursors, which count it as settled, has it too (ORDER).
@@ -140,6 +104,7 @@ QueueJournal::QueueJournal(std::shared_ptr<Queue> queue, std::unique_ptr<journal
       files_(&queue_->files()),
       disk_(std::move(disk)),
       writer_(std::move(writer)),
+      reader_(*disk_, writer_->options().uuid),
       spsc_(queue_->is_spsc()),
       delivers_(queue_->delivery_limit() != nullptr),
       order_(queue_->order()),
@@ -176,6 +141,8 @@ Result<std::unique_ptr<QueueJournal>> QueueJournal::start(std::shared_ptr<Queue>
     if (!same) self->notes_.push_back({false, park});
   }
   for (const auto& [key, park] : stale) self->notes_.push_back({true, park});
+  self->backlog_steps_.assign(self->writer_->index().begin(), self->writer_->index().end());
+  self->backlog_end_ = self->writer_->durable().log_pos;
   self->set_life(layout::JournalLife::kRunning);
   self->prepare_thread_ = std::thread([self] { self->prepare_segments(); });
   self->writer_thread_ = std::thread([self] { self->run(); });
@@ -213,14 +180,6 @@ const LaneView* QueueJournal::guarded_lane(u32 index) {
   return lane;
 }
 
-// A message is in the ring, so what stood in its place a ring before is settled (or parked). The log says so before it
-// says that the message is there: what comes back from it fits the queue as it was created, and its park table.
-Status QueueJournal::settle_behind(u64 end) {
-  if (end <= settle_limit_) return {};
-  bool capped = false;
-  return append_settlements(/*all=*/false, &capped);
-}
-
 // kFull, kDiskFull: it stays in the ring. `appended` false with a good status: nothing more is published.
 Status QueueJournal::append_next(bool* appended) {
   *appended = false;
@@ -234,7 +193,6 @@ Status QueueJournal::append_next(bool* appended) {
     const RingOutcome found = reader.peek(&at, &frame);
     if (found == RingOutcome::kEmpty) return {};
     if (found != RingOutcome::kOk) return fail(Code::kCorrupt, "a frame in its lane makes no sense");
-    if (Status settled = settle_behind(frame.end); !settled) return settled;
     if (Status taken = writer_->append_message(
             {.seq = seq, .lane = 0, .frame_flags = frame.flags, .bytes = {frame.payload, frame.len}});
         !taken) {
@@ -252,20 +210,68 @@ Status QueueJournal::append_next(bool* appended) {
     if (lane == nullptr || frame_of_cell<A>(*lane, cell, seq, &frame) != RingOutcome::kOk) {
       return fail(Code::kCorrupt, "an order cell points at something that is no message");
     }
-    if (Status settled = settle_behind(seq + 1); !settled) return settled;
     if (Status taken = writer_->append_message(
             {.seq = seq, .lane = frame.lane, .frame_flags = frame.flags, .bytes = {frame.payload, frame.len}});
         !taken) {
       return taken;
     }
   }
+  count_backlog(seq, frame.len);
   *appended = true;
   return {};
 }
 
+// The lowest seq that some group has not settled, as far as the log was told.
+u64 QueueJournal::lowest_settled() const {
+  u64 lowest = writer_->next_seq();
+  for (const Group& group : groups_) {
+    if (group.mapping.data() != nullptr) lowest = std::min(lowest, group.written.base);
+  }
+  return lowest;
+}
+
+// max_backlog_bytes: the messages in the log that some group has not settled, exact to a step. What was in the log when
+// it was opened counts with the control records between.
+u64 QueueJournal::backlog_bytes() {
+  const u64 lowest = lowest_settled();
+  if (lowest >= writer_->next_seq()) return 0;
+  while (backlog_steps_.size() > 1 && backlog_steps_[1].seq <= lowest) backlog_steps_.pop_front();
+  return backlog_end_ - std::min(backlog_end_, backlog_steps_.empty() ? u64{0} : backlog_steps_.front().log_pos);
+}
+
+void QueueJournal::count_backlog(u64 seq, u64 message_bytes) {
+  const u64 step_bytes = std::clamp<u64>(queue_->constants().max_backlog_bytes / 64, 4 << 10, 256 << 10);
+  if (backlog_steps_.empty() || backlog_end_ - backlog_steps_.back().log_pos >= step_bytes) {
+    backlog_steps_.push_back({seq, backlog_end_});
+  }
+  backlog_end_ += journal::record_bytes(sizeof(journal::MessageRecord) + message_bytes);
+}
+
+bool QueueJournal::backlog_is_full() {
+  const u64 bytes = backlog_bytes();
+  const bool full = bytes >= queue_->constants().max_backlog_bytes;
+  if (full == backlog_full_) return full;
+  backlog_full_ = full;
+  if (full) {
+    spdlog::warn("queue {}: {} bytes of messages wait to be settled, as many as max_backlog_bytes allows; publishers "
+                 "wait or are refused until its groups have settled some",
+                 queue_->name(), bytes);
+  } else {
+    spdlog::info("queue {}: its backlog has room again", queue_->name());
+  }
+  set_life(full         ? layout::JournalLife::kBacklogFull
+           : disk_full_ ? layout::JournalLife::kDiskFull
+                        : layout::JournalLife::kRunning);
+  if (!full) {
+    A::full_fence();  // SLEEPING, with journal_life as what was published
+    wake_sleepers(files_->wake()->room, ~u32{0} >> 1);
+  }
+  return full;
+}
+
 bool QueueJournal::copy_frames() {
   bool any = false;
-  while (!failed_) {
+  while (!failed_ && !backlog_is_full()) {
     bool appended = false;
     const Status status = append_next(&appended);
     if (!status) {
@@ -348,16 +354,14 @@ Status QueueJournal::append_groups() {
       born.written.base = in_log->second.base;
       if (Status written = append_settings(index, slot); !written) return written;
     } else {
-      const std::optional<Settlements> settled =
-          scan_group(*queue_, born.view, born.competing, lane_at_, writer_->next_seq());
-      if (!settled.has_value()) return {};  // the epoch is not done: looked at again next turn
-      const journal::GroupState state = group_state(slot, *settled);
+      const Settlements settled = scan_group(born.view, born.competing, writer_->next_seq());
+      const journal::GroupState state = group_state(slot, settled);
       if (Status entered =
               append_or_flush([&] { return writer_->append_group(index, journal::GroupChange::kCreate, state); });
           !entered) {
         return entered;
       }
-      born.written.base = settled->base;  // the runs, if there are any, with the next settlements
+      born.written.base = settled.base;  // the runs, if there are any, with the next settlements
     }
     born.mapping = std::move(*mapping);
     if (register_range(born.mapping.data(), born.mapping.size_bytes(), fault_.get())) {
@@ -366,7 +370,6 @@ Status QueueJournal::append_groups() {
     known = std::move(born);
   }
   if (all_born) group_epoch_ = epoch;
-  settle_limit_ = 0;  // unknown with the new ones
   return {};
 }
 
@@ -374,34 +377,22 @@ Status QueueJournal::append_groups() {
 Status QueueJournal::append_settlements(bool all, bool* capped) {
   *capped = false;
   settled_ns_ = monotonic_ns();
-  u64 limit = ~u64{0};
-  const u64 ring = spsc_ ? queue_->constants().lane_bytes : order_.count();
   for (u32 index = 0; index < groups_.size(); ++index) {
     Group& group = groups_[index];
     if (group.mapping.data() == nullptr) continue;
-    // As publishers see it, and before the scan.
-    const u64 released =
-        group.competing ? effective_base<A>(group.view) : A::load(group.view.head->base, std::memory_order_acquire);
-    limit = std::min(limit, released + ring);
-    std::optional<Settlements> settled =
-        scan_group(*queue_, group.view, group.competing, lane_at_, writer_->next_seq());
-    if (!settled.has_value()) {
-      *capped = true;
-      continue;
-    }
-    *capped = *capped || settled->capped;
-    settled->capped = false;
+    Settlements settled = scan_group(group.view, group.competing, writer_->next_seq());
+    *capped = *capped || settled.capped;
+    settled.capped = false;
     // ORDER: notes after the words, and before the cursor that may have passed what they are about.
     if (Status noted = append_notes(); !noted) return noted;
-    if (!all && *settled == group.written) continue;
+    if (!all && settled == group.written) continue;
     if (Status appended =
-            append_or_flush([&] { return writer_->append_cursor(index, settled->base, log_runs(*settled)); });
+            append_or_flush([&] { return writer_->append_cursor(index, settled.base, log_runs(settled)); });
         !appended) {
       return appended;
     }
-    group.written = std::move(*settled);
+    group.written = std::move(settled);
   }
-  settle_limit_ = limit;
   return {};
 }
 
@@ -449,7 +440,13 @@ Status QueueJournal::append_notes() {
   }
   for (std::size_t index = 0; index < notes.size(); ++index) {
     ParkNote& note = notes[index];
-    if (!note.release) note.park.message_log_pos = writer_->locate(note.park.seq);
+    if (!note.release) {
+      // Where it was said to be before: perhaps a copy, brought forward, and the segment of the first one gone.
+      const auto known = writer_->state().parks.find({note.park.group, note.park.seq});
+      note.park.message_log_pos = known != writer_->state().parks.end() && known->second.message_log_pos != 0
+                                      ? known->second.message_log_pos
+                                      : writer_->locate(note.park.seq);
+    }
     const Status appended = append_or_flush([&] {
       return note.release ? writer_->append_release(note.park.group, note.park.seq, note.park.reason)
                           : writer_->append_park(note.park);
@@ -577,29 +574,27 @@ void QueueJournal::take_trouble(const Error& error) {
 
 // Lets go of what every group is done with.
 void QueueJournal::retire() {
-  u64 lowest = writer_->next_seq();
-  for (const Group& group : groups_) {
-    if (group.mapping.data() != nullptr) lowest = std::min(lowest, group.written.base);
+  const u64 lowest = lowest_settled();
+  // A full disk has no room for copies; a message that cannot be read keeps its segment, and recovery will tell.
+  if (auto brought = journal::bring_parks_forward(*writer_, reader_, lowest, kParksPerLook);
+      !brought && brought.error().code != Code::kDiskFull) {
+    spdlog::warn("queue {}: a parked message keeps its log long: {}", queue_->name(), brought.error().text);
   }
-  // What waits in the park store is in the log once, as the message it was.
-  const auto& parks = writer_->state().parks;
-  for (u32 index = 0; index < groups_.size(); ++index) {
-    const auto first = parks.lower_bound({index, 0});
-    if (first != parks.end() && first->first.first == index) lowest = std::min(lowest, first->first.second);
-  }
-  // On a full disk nothing becomes due any more, but only a newer snapshot lets go of what was drained.
-  const bool frees = disk_full_ && lowest > snapshot_lowest_;
-  if (writer_->snapshot_due() || frees) {
-    if (Status written = writer_->snapshot(); written) {
-      snapshot_lowest_ = lowest;
-    } else {
-      take_trouble(written.error());
-    }
+  // Only a newer snapshot lets go of what was drained since the last one.
+  if (writer_->snapshot_due() || writer_->snapshot_frees(lowest)) {
+    if (Status written = writer_->snapshot(); !written) take_trouble(written.error());
     announce();  // it has flushed what was appended before it
   }
   if (failed_) return;
-  if (auto retired = writer_->retire(std::min(lowest, writer_->durable().next_seq)); !retired) {
-    take_trouble(retired.error());
+  // GROUP_ENTERED: a group that is being born takes its start from what is published after it raised the epoch. Fence
+  // (there as well, queue_keeper.cpp): either we see the new epoch and let everything be, or it sees all messages that
+  // `lowest` was taken from, and starts behind them.
+  A::full_fence();
+  if (A::load(files_->state().group_epoch, std::memory_order_acquire) == group_epoch_) {
+    MOORING_KILL_POINT("journal.before_retire");
+    if (auto retired = writer_->retire(std::min(lowest, writer_->durable().next_seq)); !retired) {
+      take_trouble(retired.error());
+    }
   }
   const std::lock_guard lock(mutex_);
   prepare_asked_ = true;
@@ -678,7 +673,7 @@ void QueueJournal::rest() {
     if (asks != asks_seen_ && asks != asks_tried_) return true;
     const u64 epoch = A::load(files_->state().group_epoch, std::memory_order_acquire);
     if (epoch != group_epoch_ && !(groups_wait && epoch == groups_tried)) return true;
-    if (disk_full_) return false;
+    if (disk_full_ || backlog_full_) return false;
     if (spsc_) {
       const LaneView* lane = queue_->lane(0);
       return lane != nullptr && SpscReader<A>(*lane, 0).poll(lane_at_);
@@ -694,7 +689,7 @@ void QueueJournal::rest() {
     ::sched_yield();
   }
   // Acknowledgements come without a wake: look at them while consumers may be at work.
-  const bool waits = groups_wait || asks_tried_ != asks_seen_;
+  const bool waits = groups_wait || backlog_full_ || asks_tried_ != asks_seen_;
   const u64 bound_ns = waits || now_ns - quiet_since_ns_ < kNsPerSecond ? kSettleEveryNs : kRestMostNs;
   Sleeper sleeper(files_->wake()->journal);
   (void)sleeper.sleep(now_ns + bound_ns, has_work);

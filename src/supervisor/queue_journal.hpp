@@ -18,16 +18,23 @@
 // what came meanwhile. R = J: nothing is overwritten before it is announced, so a block that fails is written again
 // from memory (journal/log_writer.hpp).
 //
+// WHAT WAITS FOR WHOM   Publishers wait for this thread alone: what is announced they overwrite, whatever the groups
+// have read (R = J). Groups that fell behind read the log themselves. A segment goes when every group has settled all
+// of it, in the log and in a snapshot; while a group is being born none goes. max_backlog_bytes bounds what waits: then
+// nothing more is copied, the ring fills, and publishers wait or are refused until groups have settled some.
+//
 // IF THE SUPERVISOR STOPS   as the table in journal/log_writer.hpp; the next one resumes at {log_mark, durable_seq}
 // (queue_recovery.hpp). Killed between log_mark and durable_seq: messages between the two are logged again.
 // Killed between settle_epoch and settled_epoch: who waits in ack_sync waits on, and the successor's first turn begins
 // a later epoch, looks at every word, and raises settled_epoch past what is waited for.
 //
-// TESTED BY  durable/durable_queue_test, durable/durable_disk_test, durable/durable_power_cut_test
+// TESTED BY  durable/durable_queue_test, durable/backlog_test, durable/durable_disk_test,
+// durable/durable_power_cut_test
 #pragma once
 
 #include <atomic>
 #include <condition_variable>
+#include <deque>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -36,14 +43,15 @@
 #include "group/settled_scan.hpp"
 #include "journal/disk.hpp"
 #include "journal/log_writer.hpp"
+#include "journal/park_copies.hpp"
 #include "queue/queue.hpp"
 #include "queue/sleeper.hpp"
 #include "supervisor/park_log.hpp"
 
 namespace mooring {
 
-// Every live group of a queue with what it has settled below `cap`. `lane_end`: SPSC, the place and seq of `cap`.
-journal::LogState log_state_of(const Queue& queue, const LaneCursor& lane_end, u64 cap);
+// Every live group of a queue with what it has settled below `cap`.
+journal::LogState log_state_of(const Queue& queue, u64 cap);
 
 class QueueJournal {
  public:
@@ -94,7 +102,10 @@ class QueueJournal {
   template <class Append>
   Status append_or_flush(Append&& append);
   const LaneView* guarded_lane(u32 index);
-  Status settle_behind(u64 end);
+  u64 lowest_settled() const;
+  u64 backlog_bytes();
+  void count_backlog(u64 seq, u64 message_bytes);
+  bool backlog_is_full();
   void retire();
   Status flush();
   void announce();
@@ -108,6 +119,7 @@ class QueueJournal {
   const QueueFiles* files_;
   std::unique_ptr<journal::Disk> disk_;
   std::unique_ptr<journal::LogWriter> writer_;
+  journal::BacklogReader reader_;  // of parked messages
   bool spsc_;
   bool delivers_;  // consumers wait for the mark: this thread wakes them
   OrderView order_;
@@ -120,12 +132,14 @@ class QueueJournal {
   u64 settled_ns_ = 0;
   u64 asks_seen_ = 0;   // answered
   u64 asks_tried_ = 0;  // looked at
-  u64 snapshot_lowest_ = 0;
-  u64 settle_limit_ = 0;  // messages up to here (SPSC: lane positions) fit the ring with what the log says is settled
   u64 quiet_since_ns_ = 0;
   bool is_sealed_ = false;
   bool failed_ = false;
   bool disk_full_ = false;
+  bool backlog_full_ = false;
+  // Before these seqs so many bytes: log positions when the log was opened, then message records alone.
+  std::deque<journal::IndexEntry> backlog_steps_;
+  u64 backlog_end_ = 0;
   u64 disk_full_since_ns_ = 0;
   u64 retired_ns_ = 0;
 

@@ -156,17 +156,26 @@ std::unique_ptr<Redelivery> QueueKeeper::make_redelivery(u32 index, const GroupV
   return std::make_unique<Redelivery>(index, slot, view, queue_->order(), parks_, std::move(around));
 }
 
-// Exclusive groups. On SPSC a hint: right, but for the moment between two stores of the consumer.
+// Exclusive groups. On volatile SPSC a hint: right, but for the moment between two stores of the consumer.
 u64 QueueKeeper::acked_seq_of(u32 index) {
   const Group* known = group(index);
   if (known == nullptr) return 0;
   const layout::GroupHead& head = *known->view.head;
-  if (queue_->is_spsc()) return A::load(head.base_seq_hint, std::memory_order_acquire);
+  if (queue_->is_spsc() && !queue_->is_durable()) return A::load(head.base_seq_hint, std::memory_order_acquire);
   return std::max(A::load(head.acked, std::memory_order_acquire), A::load(head.base, std::memory_order_acquire));
 }
 
-// A message that this group has not let go of: nobody overwrites it.
+// A message that this group has not let go of. Of a volatile queue nobody overwrites it; of a durable one it is good
+// until the next call.
 bool QueueKeeper::frame_of(u32 index, u64 seq, FrameView* frame) {
+  if (durable_messages_ != nullptr) {
+    const Status found = durable_messages_->find(seq, frame);
+    if (!found) {
+      spdlog::error("queue {}: group {}: message {}, which failed, cannot be read: {}; it stays where it is", name_,
+                    group_name(files_->group_slot(index)), seq, found.error().text);
+    }
+    return found.has_value();
+  }
   if (!queue_->is_spsc()) {
     u64 cell = 0;
     const OrderView order = queue_->order();
@@ -177,8 +186,8 @@ bool QueueKeeper::frame_of(u32 index, u64 seq, FrameView* frame) {
   const LaneView* view = lane(0);
   if (known == nullptr || view == nullptr) return false;
   const layout::GroupHead& head = *known->view.head;
-  const u64 acked = std::max(A::load(head.acked, std::memory_order_acquire),
-                             A::load(head.base, std::memory_order_acquire));
+  const u64 acked =
+      std::max(A::load(head.acked, std::memory_order_acquire), A::load(head.base, std::memory_order_acquire));
   LaneCursor at{acked & ~(layout::kFrameAlignment - 1), 0};
   const SpscReader<A> reader(*view, A::load(head.base_seq_hint, std::memory_order_acquire));
   for (u64 steps = 0; steps <= known->view.window(); ++steps) {
@@ -345,7 +354,13 @@ Status QueueKeeper::finish_birth(u32 index) {
     }
   }
   // SPSC: no base is beyond the lane's end, so that is the maximum already.
-  const u64 start_seq = queue_->is_spsc() ? lane_tail.seq : start;
+  u64 start_seq = queue_->is_spsc() ? lane_tail.seq : start;
+  if (queue_->is_durable()) {
+    // Publishers went on meanwhile, R = J, and the walk may have lost its way in what they overwrote: what it had found
+    // is a place the queue had come to. Nothing at or above the mark has retired from the log (queue_journal.cpp).
+    start_seq = std::max(start_seq, A::load(files_->state().durable_seq, std::memory_order_acquire));
+    start = start_seq;
+  }
   initialise_words(born->view, start_seq);
   A::store(born->view.head->acked, start, std::memory_order_relaxed);
   A::store(born->view.head->base_seq_hint, start_seq, std::memory_order_relaxed);
@@ -371,6 +386,11 @@ Status QueueKeeper::start_journal(std::unique_ptr<journal::Disk> disk, std::uniq
   if (!started) return fail(started.error());
   journal_ = std::move(*started);
   return {};
+}
+
+void QueueKeeper::set_log_path(std::string path) {
+  durable_messages_ =
+      std::make_unique<DurableMessages>(*queue_, std::move(path), [this](u32 index) { return lane(index); });
 }
 
 Status QueueKeeper::write_groups() { return journal_ == nullptr ? Status{} : journal_->write_groups(kJournalWaitNs); }
@@ -551,6 +571,7 @@ u64 QueueKeeper::last_seq_of_lane(u32 index, u64* newest) const {
 }
 
 u64 QueueKeeper::release_mark_now() {
+  if (queue_->is_durable()) return A::load(files_->state().durable_mark, std::memory_order_acquire);  // R = J
   u64 mark = ~u64{0};
   bool any = false;
   for (u32 index = 0; index < constants().groups_max; ++index) {
@@ -560,8 +581,6 @@ u64 QueueKeeper::release_mark_now() {
     mark = std::min(mark, is_competing(index) ? effective_base<A>(known->view)
                                               : A::load(known->view.head->base, std::memory_order_acquire));
   }
-  // What the journal has not got is needed, too: R = J.
-  if (queue_->is_durable()) mark = std::min(mark, A::load(files_->state().durable_mark, std::memory_order_acquire));
   return any ? mark : 0;
 }
 
@@ -957,17 +976,7 @@ bool QueueKeeper::look_at_group(u32 index, bool pressure) {
       u32 moved = 0;
       // All it holds from base on: what stands behind a straggler's message and is its own will not go sooner.
       while (moved < kStragglersPerLook && fix.leased_at_base(&seq, &word) && layout::word_owner(word) == straggler) {
-        u64 placed = 0;
-        if (!fix.park_straggler(
-                seq, word, [this](u32 lane_index) { return lane(lane_index); },
-                [&](const FrameView& frame) {
-                  placed = parks_.place(frame, index, known->generation, layout::kAttemptsMax);
-                  return placed;
-                })) {
-          if (placed != 0) parks_.release(placed);
-          break;
-        }
-        known->redelivery->straggler_parked(placed);
+        if (!known->redelivery->park_straggler(seq, word)) break;
         ++moved;
       }
       if (moved != 0) {
@@ -1025,7 +1034,8 @@ u64 QueueKeeper::tick(u64 now_ns, bool bell) {
   free_closed();
   const bool nacked = nacks != nacks_seen_;
   nacks_seen_ = nacks;
-  const bool pressure = any_lane_blocked();
+  // On a durable queue publishers wait for the disk, never for a base.
+  const bool pressure = !queue_->is_durable() && any_lane_blocked();
   bool busy = nacked || pressure || seen != fingerprint_;
   fingerprint_ = seen;
   for (u32 index = 0; index < constants().groups_max; ++index) {

@@ -32,6 +32,7 @@
 #include "platform/process.hpp"
 #include "queue/queue.hpp"
 #include "segment/queue_files.hpp"
+#include "supervisor/durable_messages.hpp"
 #include "supervisor/park_store.hpp"
 #include "supervisor/queue_journal.hpp"
 #include "supervisor/redelivery.hpp"
@@ -89,6 +90,8 @@ class QueueKeeper {
   // The queue is gone: handles that are open say CLOSED.
   void mark_removed();
 
+  // Durable queues, before adopt(): where what has left memory is found.
+  void set_log_path(std::string path);
   // Durable queues, after adopt(): from here on what is published goes into the log.
   Status start_journal(std::unique_ptr<journal::Disk> disk, std::unique_ptr<journal::LogWriter> writer,
                        std::shared_ptr<Queue> queue);
@@ -174,7 +177,8 @@ class QueueKeeper {
   u64 rest_ns_ = 0;
   u64 fingerprint_ = 0;
   u64 next_look_ns_ = 0;
-  std::unique_ptr<QueueJournal> journal_;  // ends first
+  std::unique_ptr<DurableMessages> durable_messages_;  // durable queues
+  std::unique_ptr<QueueJournal> journal_;              // ends first
   // Notes of the park store go to the journal, once it runs.
   struct Notes : ParkLog {
     explicit Notes(QueueKeeper& of) : keeper(of) {}

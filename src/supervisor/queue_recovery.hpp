@@ -1,22 +1,22 @@
 // The shared memory of a durable queue, made from its log: after a reboot, a power cut, or a lost /dev/shm.
 //
-// Messages that some group still needs are published anew, with their numbers, into lanes that nobody owns (they leave
-// once the messages are done), and every group finds what it had settled: its base, and the runs above it. Whether a
-// message had been handed out before is not known, so all of them come marked `redelivered` (core.md A21).
+// Of the backlog no message is read. The order ring and the lanes begin empty behind the last message of the log
+// (first_seq), and groups read what they have not settled from the log, like any group that fell behind; so it takes as
+// long for a backlog of a thousand messages as for one of a billion. Every group finds what it had settled: its base,
+// and the runs above it. Whether a message had been handed out before is not known, so all of them come marked
+// `redelivered` (core.md A21).
 //
-// A message that left the window in a straggler's name goes into the park table of its group, READY.
+// What waited beside the queue is read, and goes into the park store as the log says: retries and dead letters with
+// their counts and due times, and what left the window in a straggler's name (READY, in the park table of its group).
 //
 // STEPS             KILLED AFTER IT LEAVES
 //   queue created   a queue whose durable_seq is 0: not complete. The next supervisor removes it and begins again
-//   lanes, groups   the same
+//   groups, parks, lane   the same
 //   marks           durable_seq is stored last: complete
 //
 // TESTED BY  durable/durable_restart_test, durable/durable_kill_points_test, durable/durable_power_cut_test
 #pragma once
 
-#include <optional>
-
-#include "journal/disk.hpp"
 #include "journal/log_writer.hpp"
 #include "platform/file.hpp"
 #include "segment/queue_files.hpp"
@@ -24,7 +24,7 @@
 
 namespace mooring {
 
-// `writer`: of the recovered log. The queue must not be there.
+// `writer`: of the recovered log on `disk`. The queue must not be there.
 Status rebuild_queue(const File& shared_directory, uid_t owner, const DurableQueue& queue, journal::Disk& disk,
                      const journal::LogWriter& writer);
 

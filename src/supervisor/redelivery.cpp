@@ -19,6 +19,7 @@ using layout::RecordState;
 
 constexpr u64 kBoundsEveryNs = kNsPerSecond;
 constexpr u64 kNoDueNs = ~u64{0};
+constexpr u64 kNoSuchMessage = ~u64{0};
 // The shortest time between two looks: what is due is returned at most so much later.
 constexpr u64 kSoonNs = kNsPerMs;
 
@@ -328,11 +329,11 @@ bool Redelivery::fail_in_window(u64 seq, u64 word, u64 now_ns) {
   return true;
 }
 
-// False: it makes no sense (`loc` ~0: nothing to wait for), or there is no room (`loc` 0): a full store slows its own
-// group, the message stays NACKED in its place until there is room.
+// False: it makes no sense (`loc` kNoSuchMessage: nothing to wait for), or there is no room (`loc` 0): a full store
+// slows its own group, the message stays NACKED in its place until there is room.
 bool Redelivery::place_message(u64 seq, u64* loc) {
   FrameView frame;
-  *loc = ~u64{0};
+  *loc = kNoSuchMessage;
   // Garbage stays where it is; a length that no message has must not look like a full store.
   if (!around_.frame(seq, &frame) || frame.len > around_.max_message_bytes) return false;
   const u32 attempts = slot_.policy.max_deliveries == 0 ? layout::kAttemptsMax : slot_.policy.max_deliveries;
@@ -344,6 +345,18 @@ bool Redelivery::place_message(u64 seq, u64* loc) {
   MOORING_KILL_POINT("redelivery.placed");
   count(slot_.counters.store_bytes, static_cast<i64>(store_.slot_bytes(*loc)));
   return true;
+}
+
+bool Redelivery::park_straggler(u64 seq, u64 word) {
+  u64 loc = 0;
+  const bool parked = repair_.park_straggler(seq, word, [&]() -> u64 { return place_message(seq, &loc) ? loc : 0; });
+  if (parked) {
+    ++in_table_;
+  } else if (loc != 0 && loc != kNoSuchMessage) {
+    count(slot_.counters.store_bytes, -static_cast<i64>(store_.slot_bytes(loc)));
+    store_.release(loc);
+  }
+  return parked;
 }
 
 // --- Exclusive groups: in its place ---------------------------------------------------------------------------------

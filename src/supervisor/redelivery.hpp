@@ -91,11 +91,8 @@ class Redelivery {
   // latest (CLOCK_BOOTTIME).
   u64 look(bool failures, u64 now_boottime_ns);
   bool is_busy() const { return in_table_ != 0 || !leases_.empty() || stuck_failures_; }
-  // A straggler of this group was put into X.
-  void straggler_parked(u64 loc) {
-    ++in_table_;
-    count(slot_.counters.store_bytes, static_cast<i64>(store_.slot_bytes(loc)));
-  }
+  // The message of a consumer that stands, whose word was read as `word`, into X. False: it stays where it is.
+  bool park_straggler(u64 seq, u64 word);
 
   // Dead letters back into the group, `rate` a second (0: at once); one job at a time, a new one replaces it. Returns
   // how many will go (or would: `dry_run`).

@@ -564,6 +564,10 @@ Result<Json> Supervisor::handle(Client& client, const Json& request) {
     reply["seat"] = grant->seat;
     reply["generation"] = grant->generation;
     reply["group"] = grant->group;
+    // Whoever falls behind shared memory reads there.
+    if ((*keeper)->constants().durability == layout::Durability::kDurable && durable_.has_value()) {
+      reply["log"] = durable_->log_path((*keeper)->name());
+    }
     return reply;
   }
   if (*op == "close_producer" || *op == "close_consumer") {
@@ -755,11 +759,12 @@ Result<Json> Supervisor::create_queue_request(const Client& client, const Json& 
       return differs("journal_quota_bytes", have.journal_quota_bytes, plan->journal_quota_bytes);
     }
     if (have.words != plan->words) return differs("capacity", have.words, plan->words);
-    if (const u64 lane_bytes = lane_bytes_of(*name, have); lane_bytes != plan->lane_bytes) {
-      return differs("lane_bytes", lane_bytes, plan->lane_bytes);
-    }
+    if (have.lane_bytes != plan->lane_bytes) return differs("lane_bytes", have.lane_bytes, plan->lane_bytes);
     if (have.max_message_bytes != plan->max_message_bytes) {
       return differs("max_message_bytes", have.max_message_bytes, plan->max_message_bytes);
+    }
+    if (have.max_backlog_bytes != plan->max_backlog_bytes) {
+      return differs("max_backlog_bytes", have.max_backlog_bytes, plan->max_backlog_bytes);
     }
     if (have.lanes_max != plan->lanes_max) return differs("producers_max", have.lanes_max, plan->lanes_max);
     if (have.seats_max != plan->seats_max) return differs("consumers_max", have.seats_max - 1, plan->seats_max - 1);
@@ -791,15 +796,6 @@ Result<Json> Supervisor::create_queue_request(const Client& client, const Json& 
   queues_[*name] = std::move(*keeper);
   reply["created"] = true;
   return reply;
-}
-
-// As the queue was created: recovered from its log it may have larger lanes.
-u64 Supervisor::lane_bytes_of(const std::string& name, const layout::QueueConstants& have) const {
-  if (have.durability != layout::Durability::kDurable || !durable_.has_value()) return have.lane_bytes;
-  const Result<DurableQueue> config = durable_->read(name);
-  if (!config) return have.lane_bytes;
-  const Result<layout::QueueConstants> created = plan_queue(name, config->options);
-  return created ? created->lane_bytes : have.lane_bytes;
 }
 
 Status Supervisor::make_durable(const std::string& name, const QueueOptions& options) {

@@ -76,7 +76,6 @@ class Supervisor {
                                                   std::vector<ProcessIdentity>* owners);
   Status open_durable_queues(bool create);
   Status make_durable(const std::string& name, const QueueOptions& options);
-  u64 lane_bytes_of(const std::string& name, const layout::QueueConstants& have) const;
   void listen_to_bell();
   void accept_clients();
   void serve(int fd);

@@ -311,7 +311,8 @@ class DurableTrace : public ::testing::Test {
       GTEST_SKIP() << "strace is not there (tools/setup) or may not trace here";
     }
   }
-  // A queue is made, messages are published one by one and pipelined, mooringd is killed and the memory lost, the log
+  // A queue is made, with a group that nobody reads, so that the log keeps every message for the audit; messages are
+  // published one by one and pipelined, mooringd is killed and the memory lost, the log
   // recovered, and everything received. `inject`: what strace makes of flushes.
   void run(const std::string& inject) {
     ::setenv("MOORING_DATA", (service_.root() + "/data").c_str(), 1);
@@ -325,6 +326,7 @@ class DurableTrace : public ::testing::Test {
     script << "cd " << service_.root() << "\nexport PATH=" MOORING_BIN_DIR ":$PATH\n"
            << "mooringd 2>first.log & supervisor=$!\n"
            << "until mooring create q --durability durable --capacity 4096 --lane 8M >created 2>/dev/null; do :; done\n"
+           << "mooring create q --group audit >>created || exit 1\n"
            << "i=1; while [ $i -le " << kSingle << " ]; do\n"
            << "  mooring publish q audit-$(printf %06d $i). >>acked || exit 1; i=$((i+1)); done\n"
            << "mooring publish q --file lines --progress-file progress >published || exit 1\n"

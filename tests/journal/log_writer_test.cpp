@@ -1,5 +1,5 @@
 // Shows: what the writer promises and when: marks, full blocks, large messages, a full disk, a failing one, snapshots,
-// retirement, reading back beside it. How: on the simulated disk, with the fault at a chosen operation.
+// retirement. How: on the simulated disk, with the fault at a chosen operation.
 #include "journal/log_writer.hpp"
 
 #include <gtest/gtest.h>
@@ -14,9 +14,7 @@ using journal::GroupChange;
 using journal::GroupState;
 using journal::LogMark;
 using journal::LogOptions;
-using journal::LogReader;
 using journal::LogWriter;
-using journal::MessageView;
 
 class Writer : public testing::Test {
  protected:
@@ -221,31 +219,6 @@ TEST_F(Writer, ASnapshotLargerThanABlockComesBackWhole) {
   ASSERT_TRUE(open) << open.error().text;
   EXPECT_EQ(open->recovered.state, state);
   EXPECT_EQ(open->recovered.state.parks.size(), 1500u);
-}
-
-TEST_F(Writer, ReadersFollowBesideIt) {
-  LogReader reader(disk_, options_.uuid);
-  LogMark at{writer_->locate(1000), 1000};
-  u64 next = 1000;
-  const auto take = [&](const MessageView& message) {
-    EXPECT_EQ(message.seq, next);
-    EXPECT_TRUE(std::equal(message.bytes.begin(), message.bytes.end(), payload_of(next, message.bytes.size())));
-    ++next;
-    return next % 7 != 0;
-  };
-  for (int round = 0; round < 30; ++round) {
-    write_blocks(*writer_, 3, 2500);
-    while (at.next_seq < writer_->durable().next_seq) {
-      const auto done = reader.read(at, writer_->durable(), take);
-      ASSERT_TRUE(done) << done.error().text;
-      at = *done;
-    }
-    EXPECT_EQ(next, writer_->durable().next_seq);
-  }
-  const u64 middle = 1050;
-  next = middle;
-  ASSERT_TRUE(reader.read({writer_->locate(middle), middle}, writer_->durable(), take));
-  EXPECT_GT(next, middle);
 }
 
 }  // namespace

@@ -1,12 +1,12 @@
 # The words in which the rest of the build is written.
 
-# mooring_room(<name> [DEPENDS room...] [LIBRARIES lib...])
+# mooring_room(<name> [DEPENDS room...] [LIBRARIES lib...] [EXCLUDE file...])
 #
 # The library target mooring_<name> of the calling directory src/<name>: static (PIC) from all its *.cpp, or an
 # INTERFACE library while it has headers only. DEPENDS names the rooms it may use; tests/tidy_test.cpp holds the same
 # arrows and reads the #includes. Files are found by glob: adding a .cpp needs no edit here.
 function(mooring_room name)
-  cmake_parse_arguments(PARSE_ARGV 1 room "" "" "DEPENDS;LIBRARIES")
+  cmake_parse_arguments(PARSE_ARGV 1 room "" "" "DEPENDS;LIBRARIES;EXCLUDE")
   if(room_UNPARSED_ARGUMENTS)
     message(FATAL_ERROR "mooring_room(${name}): unknown words ${room_UNPARSED_ARGUMENTS}")
   endif()
@@ -19,6 +19,9 @@ function(mooring_room name)
   endforeach()
 
   file(GLOB sources CONFIGURE_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/*.cpp")
+  foreach(excluded IN LISTS room_EXCLUDE)
+    list(REMOVE_ITEM sources "${CMAKE_CURRENT_SOURCE_DIR}/${excluded}")
+  endforeach()
   if(sources)
     add_library(mooring_${name} STATIC ${sources})
     # BUILD_INTERFACE: the settings are for this build; customers never see them.

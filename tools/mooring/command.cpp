@@ -1,11 +1,15 @@
 #include "command.hpp"
 
+#include <fmt/chrono.h>
 #include <fmt/format.h>
 
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
 #include <iostream>
+
+#include "delivery/policy.hpp"
 
 namespace mooring::cli {
 namespace {
@@ -48,12 +52,27 @@ void catch_interrupts() {
   sigaction(SIGTERM, &action, nullptr);
 }
 
-std::uint64_t parse_seconds(double seconds) {
-  // 2^63 ns are 292 years; what is beyond it has no exact double either.
-  if (!(seconds >= 0 && seconds < 9.2e9)) {
-    throw CLI::ValidationError(fmt::format("{} seconds: between 0 and 9200000000", seconds));
-  }
-  return static_cast<std::uint64_t>(seconds * 1e9);
+std::uint64_t parse_time(const std::string& text) {
+  const bool is_plain = !text.empty() && text.find_first_not_of("0123456789.") == std::string::npos;
+  const Result<u64> parsed = parse_duration(is_plain ? text + "s" : text);
+  if (!parsed) throw CLI::ValidationError(parsed.error().text);
+  return *parsed;
+}
+
+const CLI::Validator time_above_zero(
+    [](std::string& text) -> std::string {
+      try {
+        return parse_time(text) != 0 ? "" : "it must be longer than nothing";
+      } catch (const CLI::ValidationError& error) {
+        return error.what();
+      }
+    },
+    "TIME");
+
+std::string time_text(std::uint64_t wall_ns) {
+  if (wall_ns == 0) return "-";
+  const auto seconds = static_cast<std::time_t>(wall_ns / 1'000'000'000);
+  return fmt::format("{:%Y-%m-%dT%H:%M:%S}.{:03}Z", fmt::gmtime(seconds), wall_ns / 1'000'000 % 1000);
 }
 
 std::uint64_t parse_size(const std::string& text) {

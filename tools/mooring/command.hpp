@@ -45,8 +45,13 @@ void catch_interrupts();
 // "64K", "16M", "1G" or plain bytes; as a CLI11 transformation of an option into a number.
 std::uint64_t parse_size(const std::string& text);
 
-// Seconds, as options are given, to nanoseconds.
-std::uint64_t parse_seconds(double seconds);
+// A length of time as options are given, in nanoseconds: "250ms", "1h" (delivery/policy.hpp); a plain number is
+// seconds. Throws CLI::ValidationError.
+std::uint64_t parse_time(const std::string& text);
+extern const CLI::Validator time_above_zero;  // of an option that is a length of time
+
+// "2026-11-22T10:15:21.000Z", "-" for 0.
+std::string time_text(std::uint64_t wall_ns);
 
 // Each in a file of its own.
 void add_create(CLI::App& app, Context& context);

@@ -17,14 +17,36 @@ struct Create {
   std::string max_message = "0";
   std::string lane = "0";
   std::string journal_quota = "0";
+  std::string max_backlog = "0";
   std::uint32_t producers = 0;
   std::uint32_t consumers = 0;
   std::uint32_t groups_max = 0;
   std::string mode = "0600";
   std::string owner_group;
   std::vector<std::string> groups;
+  std::vector<CLI::Option*> of_queue;  // the options that say what queue it is
+  bool describes_queue = false;        // any of them was given
   std::string group_mode;
 };
+
+// Groups of a queue that is there, whatever it was created with. False: there is no such queue.
+bool add_groups(Instance& instance, const Create& create, const Context& context) {
+  for (const std::string& group : create.groups) {
+    bool exclusive = create.group_mode == "exclusive";
+    try {
+      instance.create_group(create.queue, group, exclusive ? MOORING_MODE_EXCLUSIVE : MOORING_MODE_COMPETING);
+    } catch (const Failure& failure) {
+      if (failure.code() == MOORING_ERR_NO_SUCH_QUEUE) return false;
+      // An spsc queue has no others.
+      if (failure.code() != MOORING_ERR_BAD_ARGUMENT || !create.group_mode.empty()) throw;
+      exclusive = true;
+      instance.create_group(create.queue, group, MOORING_MODE_EXCLUSIVE);
+    }
+    if (!context.json) fmt::print("group {} is there ({})\n", group, exclusive ? "exclusive" : "competing");
+  }
+  if (context.json) print_json({{"queue", create.queue}, {"groups", create.groups}});
+  return true;
+}
 
 int run(const Create& create, const Context& context) {
   mooring_queue_options options;
@@ -37,6 +59,7 @@ int run(const Create& create, const Context& context) {
   options.max_message_bytes = parse_size(create.max_message);
   options.lane_bytes = parse_size(create.lane);
   options.journal_quota_bytes = parse_size(create.journal_quota);
+  options.max_backlog_bytes = parse_size(create.max_backlog);
   options.producers_max = create.producers;
   options.consumers_max = create.consumers;
   options.groups_max = create.groups_max;
@@ -55,6 +78,7 @@ int run(const Create& create, const Context& context) {
     options.group_id = entry->gr_gid;
   }
   Instance instance = connect(context);
+  if (!create.describes_queue && !create.groups.empty() && add_groups(instance, create, context)) return kExitOk;
   instance.create_queue(create.queue, options);
   const bool exclusive =
       create.group_mode.empty() ? options.kind == MOORING_KIND_SPSC : create.group_mode == "exclusive";
@@ -77,10 +101,13 @@ int run(const Create& create, const Context& context) {
 
 void add_create(CLI::App& app, Context& context) {
   auto create = std::make_shared<Create>();
-  CLI::App* command =
-      add_command(app, context, "create", "create a queue, or groups of it; what is there with the same options stays",
-                  "mooring create orders --kind mpmc --capacity 65536 --group billing --group-mode competing",
-                  [create, &context] { return run(*create, context); });
+  CLI::App* command = add_command(
+      app, context, "create", "create a queue, or add groups to one; what is there with the same options stays",
+      "mooring create orders --kind mpmc --capacity 65536 --group billing --group-mode competing", [create, &context] {
+        create->describes_queue =
+            std::ranges::any_of(create->of_queue, [](const auto* option) { return !option->empty(); });
+        return run(*create, context);
+      });
   command->add_option("queue", create->queue, "name")->required();
   command->add_option("--kind", create->kind, "spsc: one producer, exclusive groups; mpmc: many of both")
       ->check(CLI::IsMember({"spsc", "mpmc"}))
@@ -103,11 +130,17 @@ void add_create(CLI::App& app, Context& context) {
   command->add_option("--capacity", create->capacity, "messages, a power of two from 4096 (default 65536)");
   command->add_option("--max-message", create->max_message, "largest message, like 64K or 16M (default lane / 4)");
   command->add_option("--lane", create->lane, "bytes of payload memory for each producer, like 1M");
+  command->add_option("--max-backlog", create->max_backlog,
+                      "of a durable queue: how much of its log may wait for its groups, like 10G (default 64G)");
   command->add_option("--producers", create->producers, "most producers at a time");
   command->add_option("--consumers", create->consumers, "most consumers at a time");
   command->add_option("--groups", create->groups_max, "most groups");
   command->add_option("--mode", create->mode, "permission bits of the queue's files, octal")->capture_default_str();
   command->add_option("--owner-group", create->owner_group, "Unix group of the queue's files");
+  create->of_queue = command->get_options([](const CLI::Option* option) {
+    const std::string name = option->get_name();
+    return name.starts_with("--") && name != "--help" && name != "--json" && name != "--instance";
+  });
   command->add_option("--group", create->groups, "a group besides \"default\"; may be repeated");
   command->add_option("--group-mode", create->group_mode, "of the groups named by --group")
       ->check(CLI::IsMember({"competing", "exclusive"}));

@@ -1,6 +1,5 @@
 // mooring dlq: dead letters: look at them, give them back, export and drop them. ls, show and export read the queue's
 // files themselves, so they work with every process dead.
-#include <fmt/chrono.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -35,12 +34,6 @@ struct Dlq {
   std::string file;
 };
 
-std::string time_text(std::uint64_t wall_ns) {
-  if (wall_ns == 0) return "-";
-  const auto seconds = static_cast<std::time_t>(wall_ns / 1'000'000'000);
-  return fmt::format("{:%Y-%m-%dT%H:%M:%S}.{:03}Z", fmt::gmtime(seconds), wall_ns / 1'000'000 % 1000);
-}
-
 DeadReason reason_of(const std::string& text) {
   for (std::uint32_t number = 1; number <= kDeadReasonMax; ++number) {
     if (text == dead_reason_name(static_cast<DeadReason>(number))) return static_cast<DeadReason>(number);
@@ -49,12 +42,6 @@ DeadReason reason_of(const std::string& text) {
                 fmt::format("\"{}\" is no reason of a dead letter; give rejected, max_deliveries, crash, expired, "
                             "corrupt or admin",
                             text));
-}
-
-std::uint64_t duration_of(const std::string& text) {
-  const Result<u64> parsed = parse_duration(text);
-  if (!parsed) throw Failure(static_cast<int>(parsed.error().code), parsed.error().text);
-  return *parsed;
 }
 
 struct GroupFiles {
@@ -92,7 +79,7 @@ bool matches(const Dlq& dlq, const ParkedMessage& message, std::optional<DeadRea
 std::vector<ParkedMessage> dead_letters(const Dlq& dlq, const GroupFiles& group, bool with_payload) {
   std::optional<DeadReason> reason;
   if (!dlq.reason.empty()) reason = reason_of(dlq.reason);
-  const std::uint64_t older_ns = dlq.older_than.empty() ? 0 : duration_of(dlq.older_than);
+  const std::uint64_t older_ns = dlq.older_than.empty() ? 0 : parse_time(dlq.older_than);
   std::vector<ParkedMessage> found;
   const Status walked = each_parked(group.files, group.index, group.generation, layout::RecordState::kDead,
                                     with_payload, [&](const ParkedMessage& message) {
@@ -239,7 +226,7 @@ mooring_dead_filter filter_of(const Dlq& dlq) {
   mooring_dead_filter_init(&filter, sizeof filter);
   if (dlq.dry_run) filter.flags |= MOORING_DRY_RUN;
   if (!dlq.reason.empty()) filter.reason = static_cast<std::uint32_t>(reason_of(dlq.reason));
-  if (!dlq.older_than.empty()) filter.older_than_ns = duration_of(dlq.older_than);
+  if (!dlq.older_than.empty()) filter.older_than_ns = parse_time(dlq.older_than);
   filter.limit = dlq.canary != 0 ? dlq.canary : dlq.limit;
   filter.seqs = dlq.seqs.data();
   filter.seq_count = dlq.seqs.size();
@@ -292,7 +279,8 @@ int run_purge(const Dlq& dlq, const Context& context) {
 
 void add_filter(CLI::App* command, const std::shared_ptr<Dlq>& dlq) {
   command->add_option("--reason", dlq->reason, "rejected, max_deliveries, crash, expired, corrupt or admin");
-  command->add_option("--older-than", dlq->older_than, "dead for at least this long, as in 90s or 7d");
+  command->add_option("--older-than", dlq->older_than, "dead for at least this long, as in 90s or 7d")
+      ->check(time_above_zero);
   command->add_option("--seq", dlq->seqs, "these messages")->delimiter(',');
   command->add_option("--limit", dlq->limit, "the oldest this many")->check(CLI::PositiveNumber);
 }

@@ -1,12 +1,10 @@
 #include "headers.hpp"
 
-#include <fmt/chrono.h>
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <array>
 #include <cctype>
-#include <ctime>
 
 #include "message/decoder.hpp"
 
@@ -14,13 +12,6 @@ namespace mooring::cli {
 namespace {
 
 constexpr std::string_view kHeaderVariable = "MOORING_HEADER_";
-
-// "2026-11-22T10:15:21.000000123Z"
-std::string time_text(std::uint64_t wall_ns) {
-  const std::uint64_t seconds = wall_ns / 1'000'000'000;
-  return fmt::format("{:%Y-%m-%dT%H:%M:%S}.{:09}Z", fmt::gmtime(static_cast<std::time_t>(seconds)),
-                     wall_ns % 1'000'000'000);
-}
 
 std::string on_expire_text(std::uint32_t on_expire) { return on_expire == MOORING_ON_EXPIRE_DROP ? "drop" : "dead"; }
 
@@ -81,8 +72,8 @@ std::string variable_name(std::string_view name) {
 }  // namespace
 
 HeaderOptions::Filled::Filled(const HeaderOptions& given) : options_(publish_options()) {
-  options_.delay_ns = parse_seconds(given.delay_seconds);
-  options_.ttl_ns = parse_seconds(given.ttl_seconds);
+  if (!given.delay.empty()) options_.delay_ns = parse_time(given.delay);
+  if (!given.ttl.empty()) options_.ttl_ns = parse_time(given.ttl);
   if (!given.on_expire.empty()) {
     options_.on_expire = given.on_expire == "drop" ? MOORING_ON_EXPIRE_DROP : MOORING_ON_EXPIRE_DEAD;
   }
@@ -117,11 +108,11 @@ void add_header_options(CLI::App& command, CLI::Option& message, HeaderOptions& 
   add("--traceparent", options.traceparent, "W3C Trace Context, 00-<32 hex>-<16 hex>-<2 hex>");
   add("--key", options.ordering_key, "ordering key");
   add("--priority", options.priority, "0 to 255");
-  CLI::Option* ttl = add("--ttl", options.ttl_seconds, "seconds until it expires")->check(CLI::PositiveNumber);
+  CLI::Option* ttl = add("--ttl", options.ttl, "time until it expires, as in 90s or 1h")->check(time_above_zero);
   add("--on-expire", options.on_expire, "what becomes of it then: dead (the default) or drop")
       ->check(CLI::IsMember({"dead", "drop"}))
       ->needs(ttl);
-  add("--delay", options.delay_seconds, "seconds before it is delivered")->check(CLI::PositiveNumber);
+  add("--delay", options.delay, "time before it is delivered, as in 500ms")->check(time_above_zero);
   add("--header", options.headers, "NAME=VALUE, a header of the application; may be given again")
       ->allow_extra_args(false)
       ->check([](const std::string& pair) {

@@ -21,8 +21,8 @@ struct HeaderOptions {
   std::string on_expire;
   std::uint32_t schema_version = 0;
   std::uint32_t priority = 0;
-  double delay_seconds = 0;
-  double ttl_seconds = 0;
+  std::string delay;
+  std::string ttl;
   std::vector<std::string> headers;  // NAME=VALUE
 
   // As the library takes them; points into the HeaderOptions.

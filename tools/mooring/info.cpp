@@ -30,6 +30,9 @@ void add_info(CLI::App& app, Context& context) {
                      report.journal_quota_bytes == 0 ? "none"
                                                      : fmt::format("{} bytes", report.journal_quota_bytes));
         }
+        if (report.max_backlog_bytes != 0) {
+          fmt::print("largest backlog   {} bytes\n", report.max_backlog_bytes);
+        }
         for (const GroupReport& group : report.groups) {
           fmt::print("group             {} ({}): {} ready, {} in flight, {} parked, {} consumers\n", group.name,
                      group.exclusive ? "exclusive" : "competing", group.ready, group.in_flight, group.parked,

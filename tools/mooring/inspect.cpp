@@ -40,6 +40,17 @@ HolderReport holder_of(std::uint32_t pid, std::uint64_t start_time_ticks) {
   return holder;
 }
 
+void count_parked(const GroupView& group, GroupReport* report) {
+  for (std::uint32_t index = 0; index < group.parks_count; ++index) {
+    const layout::ParkState state =
+        layout::read_park_word(A::load(group.parks[index].word, std::memory_order_acquire)).state;
+    if (state == layout::ParkState::kFree || state == layout::ParkState::kAcked) continue;
+    ++report->parked;
+    if (state == layout::ParkState::kLeased) ++report->in_flight;
+    if (state == layout::ParkState::kReady) ++report->ready;
+  }
+}
+
 // The states of a competing group, by one walk over its window.
 void count_competing(const GroupView& group, const OrderView& order, GroupReport* report) {
   const std::uint64_t base = A::load(group.head->base, std::memory_order_acquire);
@@ -58,14 +69,7 @@ void count_competing(const GroupView& group, const OrderView& order, GroupReport
       default: ++report->done; break;
     }
   }
-  for (std::uint32_t index = 0; index < group.parks_count; ++index) {
-    const layout::ParkState state =
-        layout::read_park_word(A::load(group.parks[index].word, std::memory_order_acquire)).state;
-    if (state == layout::ParkState::kFree || state == layout::ParkState::kAcked) continue;
-    ++report->parked;
-    if (state == layout::ParkState::kLeased) ++report->in_flight;
-    if (state == layout::ParkState::kReady) ++report->ready;
-  }
+  count_parked(group, report);
 }
 
 void count_exclusive_order(const GroupView& group, const OrderView& order, GroupReport* report) {
@@ -77,6 +81,32 @@ void count_exclusive_order(const GroupView& group, const OrderView& order, Group
     if (!is_published<A>(order, seq, &cell)) break;
     ++(seq <= shown && report->consumers != 0 ? report->in_flight : report->ready);
   }
+}
+
+// A durable queue: everything up to the mark is there, in memory or in the log, however far back the group is. (What
+// is not on the disk yet is not counted.)
+void count_durable(const GroupView& group, std::uint64_t durable_seq, GroupReport* report) {
+  if (report->exclusive) {
+    const std::uint64_t acked = A::load(group.head->acked, std::memory_order_acquire);
+    const std::uint64_t shown = std::min(A::load(group.head->shown, std::memory_order_acquire) + 1, durable_seq);
+    if (report->consumers != 0 && shown > acked) report->in_flight = shown - acked;
+    if (durable_seq > acked) report->ready = durable_seq - acked - report->in_flight;
+    return;
+  }
+  const std::uint64_t base = A::load(group.head->base, std::memory_order_acquire);
+  std::uint64_t seq = base;
+  for (; seq < base + group.window() && seq < durable_seq; ++seq) {
+    const std::uint64_t word = A::load(group.word(seq), std::memory_order_acquire);
+    if (layout::word_laps_ahead(word, group.lap(seq)) < 0) break;
+    switch (layout::word_kind(word)) {
+      case layout::Kind::kLeased: ++report->in_flight; break;
+      case layout::Kind::kReady:
+      case layout::Kind::kNacked: ++report->ready; break;
+      default: ++report->done; break;
+    }
+  }
+  if (durable_seq > seq) report->ready += durable_seq - seq;
+  count_parked(group, report);
 }
 
 void count_exclusive_lane(const GroupView& group, const LaneView& lane, GroupReport* report) {
@@ -121,6 +151,10 @@ QueueReport inspect_queue(const InstanceFiles& instance, const std::string& name
   report.capacity = constants.words;
   report.lane_bytes = constants.lane_bytes;
   report.max_message_bytes = constants.max_message_bytes;
+  report.durability = constants.durability == layout::Durability::kVolatile ? "volatile"
+                      : constants.deliver == layout::Deliver::kEarly          ? "durable, delivered early"
+                                                                              : "durable";
+  report.max_backlog_bytes = constants.max_backlog_bytes;
   report.overflow = constants.overflow == layout::Overflow::kReject ? "reject" : "block";
   switch (static_cast<layout::QueueLife>(A::load(files.state().life, std::memory_order_acquire))) {
     case layout::QueueLife::kOpen: report.life = "open"; break;
@@ -227,7 +261,9 @@ QueueReport inspect_queue(const InstanceFiles& instance, const std::string& name
     if (const Result<Mapping> mapping = files.map_group(index, Access::read_only, /*prefault=*/false)) {
       const GroupView view =
           view_group(mapping->data(), constants.words, static_cast<std::uint32_t>(constants.parks));
-      if (!group.exclusive) {
+      if (constants.durability == layout::Durability::kDurable) {
+        count_durable(view, A::load(files.state().durable_seq, std::memory_order_acquire), &group);
+      } else if (!group.exclusive) {
         count_competing(view, order, &group);
       } else if (!report.spsc) {
         count_exclusive_order(view, order, &group);
@@ -256,6 +292,7 @@ Json to_json(const QueueReport& report) {
   Json json = {{"queue", report.name},
                {"kind", report.spsc ? "spsc" : "mpmc"},
                {"durability", report.durability},
+               {"max_backlog_bytes", report.max_backlog_bytes},
                {"state", report.life},
                {"overflow", report.overflow},
                {"capacity_messages", report.capacity},

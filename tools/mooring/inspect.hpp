@@ -58,6 +58,7 @@ struct QueueReport {
   std::string journal;     // of a durable queue: running, stopped, disk full, failed
   std::uint64_t durable_seq = 0;
   std::uint64_t journal_quota_bytes = 0;  // 0: no bound
+  std::uint64_t max_backlog_bytes = 0;    // 0: volatile
   std::uint64_t published = 0;
   std::uint64_t bytes_published = 0;
   std::uint64_t blocked_ns = 0;

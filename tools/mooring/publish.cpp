@@ -22,7 +22,7 @@ struct Publish {
   bool has_message = false;
   std::string file;
   double rate = 0;
-  double timeout_seconds = -1;
+  std::string timeout;
   std::string progress_file;
   HeaderOptions headers;
 };
@@ -83,8 +83,7 @@ int run(const Publish& publish, const Context& context) {
   Producer producer = instance.open_producer(publish.queue, &producer_options);
   const bool durable = producer.durable_seq() != 0;
   Progress progress(publish.progress_file);
-  const std::uint64_t timeout_ns =
-      publish.timeout_seconds < 0 ? MOORING_FOREVER : static_cast<std::uint64_t>(publish.timeout_seconds * 1e9);
+  const std::uint64_t timeout_ns = publish.timeout.empty() ? MOORING_FOREVER : parse_time(publish.timeout);
   const HeaderOptions::Filled filled(publish.headers);
   const mooring_publish_options& headers = filled.options();
   std::uint64_t published = 0;
@@ -128,7 +127,7 @@ int run(const Publish& publish, const Context& context) {
           mooring_wait_durable(producer.get(), MOORING_EVERYTHING, std::min<std::uint64_t>(timeout_ns, 100'000'000));
       progress.acknowledged(producer.durable_seq(), now_ns(), true);
       if (code == MOORING_OK || code == MOORING_TIMEOUT || code == MOORING_INTERRUPTED) {
-        if (code != MOORING_OK && (interrupted() || publish.timeout_seconds >= 0)) break;
+        if (code != MOORING_OK && (interrupted() || !publish.timeout.empty())) break;
         continue;
       }
       throw Failure(code, fmt::format("{} published, {} of them are on the disk, then: {}", published, progress.count(),
@@ -192,8 +191,12 @@ void add_publish(CLI::App& app, Context& context) {
   command->add_option("--file", publish->file, "publish each line of this file; - is standard input")
       ->excludes(message);
   command->add_option("--rate", publish->rate, "messages per second")->check(CLI::PositiveNumber);
-  command->add_option("--timeout", publish->timeout_seconds, "seconds to wait for room (default: for ever)")
-      ->check(CLI::NonNegativeNumber);
+  command
+      ->add_option("--timeout", publish->timeout, "how long to wait for room, as in 500ms or 10s (default: for ever)")
+      ->check([](const std::string& text) -> std::string {
+        static_cast<void>(parse_time(text));
+        return "";
+      });
   command->add_option("--progress-file", publish->progress_file,
                       "keep in this file how many of the messages are acknowledged (durable queues: on the disk)");
   add_header_options(*command, *message, publish->headers);

@@ -33,7 +33,7 @@ struct Receive {
   std::string reason;
   std::string delay;
   std::string exec;
-  double timeout_seconds = 0;
+  std::string timeout;
   bool headers = false;
 };
 
@@ -100,13 +100,8 @@ int run(const Receive& receive, const Context& context) {
   Consumer consumer = instance.open_consumer(receive.queue, receive.group);
   // Without a wish: what is there. --follow and --count wait for more.
   std::uint64_t timeout_ns = receive.follow || receive.count != 0 ? MOORING_FOREVER : 0;
-  if (receive.timeout_seconds > 0) timeout_ns = static_cast<std::uint64_t>(receive.timeout_seconds * 1e9);
-  std::uint64_t delay_ns = MOORING_BY_POLICY;
-  if (!receive.delay.empty()) {
-    const Result<u64> parsed = parse_duration(receive.delay);
-    if (!parsed) throw Failure(static_cast<int>(parsed.error().code), parsed.error().text);
-    delay_ns = *parsed;
-  }
+  if (!receive.timeout.empty()) timeout_ns = parse_time(receive.timeout);
+  const std::uint64_t delay_ns = receive.delay.empty() ? MOORING_BY_POLICY : parse_time(receive.delay);
   const bool gives_back = receive.nack || receive.reject;
   std::uint64_t received = 0;
   std::uint64_t acknowledged = 0;
@@ -183,8 +178,8 @@ void add_receive(CLI::App& app, Context& context) {
       ->excludes(reject);
   command->add_flag("--headers", receive->headers,
                     "print seq, attempt and headers before each message, and an empty line between (--json: always)");
-  command->add_option("--timeout", receive->timeout_seconds, "end after this many seconds without a message")
-      ->check(CLI::PositiveNumber);
+  command->add_option("--timeout", receive->timeout, "end after this long without a message, as in 500ms or 10s")
+      ->check(time_above_zero);
 }
 
 }  // namespace mooring::cli

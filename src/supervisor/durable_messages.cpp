@@ -1,0 +1,68 @@
+#include "supervisor/durable_messages.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "journal/reading_disk.hpp"
+
+namespace mooring {
+
+DurableMessages::DurableMessages(const Queue& queue, std::string log_path, LaneOf lane_of)
+    : queue_(queue), log_path_(std::move(log_path)) {
+  if (!queue_.is_spsc()) {
+    source_.emplace(queue_.durable_marks(), queue_.order(), std::move(lane_of));
+  } else if (const LaneView* lane = lane_of(0); lane != nullptr) {
+    source_.emplace(queue_.durable_marks(), *lane);
+  }
+}
+
+Status DurableMessages::find(u64 seq, FrameView* frame) {
+  return find_in_memory(seq, frame) ? Status{} : find_in_log(seq, frame);
+}
+
+bool DurableMessages::find_in_memory(u64 seq, FrameView* frame) {
+  const DurableSource<A, LaneOf>::Cursor at{seq};
+  if (!source_.has_value() || source_->peek(&at, frame) != RingOutcome::kOk || frame->payload == nullptr ||
+      frame->len > queue_.constants().max_message_bytes) {
+    return false;
+  }
+  copy_.resize(frame->len);
+  A::copy_out(copy_.data(), frame->payload, frame->len);
+  if (!source_->still_there(*frame)) return false;
+  frame->payload = copy_.data();
+  return true;
+}
+
+Status DurableMessages::find_in_log(u64 seq, FrameView* frame) {
+  const layout::QueueState& state = queue_.files().state();
+  journal::LogMark durable;
+  // DURABLE: acquire, in this order: the log has everything below the seq by the position, and perhaps more.
+  durable.next_seq = A::load(state.durable_seq, std::memory_order_acquire);
+  durable.log_pos = A::load(state.log_mark, std::memory_order_acquire);
+  if (seq >= durable.next_seq) {
+    return fail(Code::kCorrupt, fmt::format("message {} is neither in memory nor in the log", seq));
+  }
+  if (log_ == nullptr) {
+    Result<std::unique_ptr<journal::ReadingDisk>> disk = journal::ReadingDisk::open(log_path_);
+    if (!disk) return fail(disk.error());
+    journal::Uuid uuid{};
+    std::copy(std::begin(queue_.constants().log_uuid), std::end(queue_.constants().log_uuid), uuid.begin());
+    disk_ = std::move(*disk);
+    log_ = std::make_unique<journal::BacklogReader>(*disk_, uuid);
+  }
+  journal::MessageView message;
+  const auto found = log_->find(seq, durable, &message);
+  if (!found) return fail(found.error());
+  if (*found == journal::BacklogReader::Found::kLost) {
+    return fail(Code::kCorrupt, fmt::format("the log has lost message {} (it was salvaged)", seq));
+  }
+  *frame = FrameView{};
+  frame->payload = message.bytes.data();
+  frame->len = message.bytes.size();
+  frame->seq = seq;
+  frame->flags = message.frame_flags;
+  return {};
+}
+
+}  // namespace mooring

@@ -1,0 +1,44 @@
+// Any message of a durable queue that some group has not settled, for the supervisor: from memory while it is there,
+// else from the log.
+//
+// R = J: publishers overwrite whatever is durable. So bytes of the lane are copied first and believed afterwards
+// (group/durable_source.hpp), and what was overtaken is read as consumers that fell behind read it.
+//
+// TESTED BY  delivery/delivery_test, durable/backlog_test
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "group/durable_source.hpp"
+#include "journal/backlog_reader.hpp"
+#include "queue/queue.hpp"
+
+namespace mooring {
+
+class DurableMessages {
+ public:
+  using LaneOf = std::function<const LaneView*(u32 lane)>;
+  // `log_path`: the directory of the log, opened when it is first needed.
+  DurableMessages(const Queue& queue, std::string log_path, LaneOf lane_of);
+
+  // `frame->payload` stays good until the next call. kCorrupt: it is in neither, and should be. Others: the disk's.
+  Status find(u64 seq, FrameView* frame);
+
+ private:
+  using A = HardwareAtomics;
+  bool find_in_memory(u64 seq, FrameView* frame);
+  Status find_in_log(u64 seq, FrameView* frame);
+
+  const Queue& queue_;
+  std::string log_path_;
+  std::optional<DurableSource<A, LaneOf>> source_;  // none: its one lane cannot be mapped
+  std::vector<u8> copy_;
+  std::unique_ptr<journal::Disk> disk_;
+  std::unique_ptr<journal::BacklogReader> log_;
+};
+
+}  // namespace mooring
