@@ -153,6 +153,7 @@ MOORING_API int mooring_supervisor_shutdown(mooring_instance* instance);
 #define MOORING_KIND_MPMC 2u       /* many producers, competing and exclusive groups */
 #define MOORING_OVERFLOW_BLOCK 1u  /* a full queue lets the publisher wait, up to its timeout */
 #define MOORING_OVERFLOW_REJECT 2u /* a full queue returns MOORING_FULL at once */
+#define MOORING_OVERFLOW_SPILL 3u  /* volatile mpmc queues: what consumers left lying goes to files, and makes room */
 #define MOORING_VOLATILE 1u        /* in shared memory: survives processes, not a reboot */
 #define MOORING_DURABLE 2u         /* and in a journal on the disk: survives a power cut */
 #define MOORING_DELIVER_EARLY 1u   /* durable queues: consumers see a message before it is on the disk */
@@ -176,9 +177,10 @@ typedef struct mooring_queue_options {
                                    8 of the largest messages; 0: no bound. Used up, publishers get
                                    MOORING_ERR_DISK_FULL until consumers have acknowledged enough; what consumers
                                    write may go a few MiB beyond. Another value is another queue (ERR_EXISTS). */
-  uint64_t max_backlog_bytes; /* durable queues: bytes of messages in the log, 24 and more of head for each, that wait
-                               * for the slowest group; reached, publishers wait or get MOORING_FULL as `overflow` says,
-                               * until groups have settled some. 0: 64 GiB; 1 MiB to 2^50. Not on volatile queues. */
+  uint64_t max_backlog_bytes; /* durable and spilling queues: bytes of messages in the log, 24 and more of head for
+                               * each, that wait for the slowest group; reached, publishers wait or get MOORING_FULL as
+                               * `overflow` says (spill: they wait), until groups have settled some. 0: 64 GiB; 1 MiB
+                               * to 2^50. Not on other queues. */
 } mooring_queue_options;
 MOORING_API void mooring_queue_options_init(mooring_queue_options* options, size_t size);
 

@@ -127,7 +127,7 @@ class PosixDisk::Ring {
 
 class PosixDisk::PosixFile final : public DiskFile {
  public:
-  PosixFile(File file, Ring* ring) : file_(std::move(file)), ring_(ring) {}
+  PosixFile(File file, Ring* ring, bool syncs) : file_(std::move(file)), ring_(ring), syncs_(syncs) {}
   ~PosixFile() override {
     if (in_flight_bytes_ != 0) static_cast<void>(PosixFile::reap());
   }
@@ -190,6 +190,7 @@ class PosixDisk::PosixFile final : public DiskFile {
   }
 
   Status sync() override {
+    if (!syncs_) return {};
     if (::fdatasync(file_.fd()) == 0) return {};
     return fail_errno(errno, "cannot sync " + path_text(file_));
   }
@@ -199,6 +200,7 @@ class PosixDisk::PosixFile final : public DiskFile {
  private:
   File file_;
   Ring* ring_;
+  bool syncs_;
   u64 in_flight_bytes_ = 0;
   Status sent_;
 };
@@ -274,7 +276,7 @@ Result<std::unique_ptr<DiskFile>> PosixDisk::open_with(const std::string& name, 
   struct stat info {};
   if (::fstat(fd, &info) != 0) return fail_errno(errno, "cannot look at " + path);
   if (!S_ISREG(info.st_mode)) return fail(Code::kPermission, path + " is not a regular file; refusing");
-  return std::make_unique<PosixFile>(std::move(file), ring_.get());
+  return std::make_unique<PosixFile>(std::move(file), ring_.get(), options_.sync);
 }
 
 Result<std::unique_ptr<DiskFile>> PosixDisk::create(const std::string& name) {
@@ -293,6 +295,7 @@ Status PosixDisk::unlink(const std::string& name) {
 }
 
 Status PosixDisk::sync_directory() {
+  if (!options_.sync) return {};
   if (::fsync(directory_.fd()) == 0) return {};
   return fail_errno(errno, "cannot sync directory " + path_text(directory_));
 }

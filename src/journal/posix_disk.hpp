@@ -26,6 +26,7 @@ struct PosixDiskOptions {
   bool use_uring = true;
   bool use_registered_buffers = true;
   mode_t file_mode = 0600;
+  bool sync = true;  // false: what is written outlives processes, not a power cut
 };
 
 class PosixDisk final : public Disk {

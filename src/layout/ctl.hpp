@@ -16,7 +16,8 @@ inline constexpr u64 kNameLengthMax = 64;
 
 enum class QueueKind : u32 { kSpsc = 1, kMpmc = 2 };
 enum class GroupMode : u32 { kCompeting = 1, kExclusive = 2 };
-enum class Overflow : u32 { kBlock = 1, kReject = 2 };
+// kSpill: of volatile queues; what a full ring holds up goes to a log without flushes.
+enum class Overflow : u32 { kBlock = 1, kReject = 2, kSpill = 3 };
 enum class Durability : u32 { kVolatile = 1, kDurable = 2 };
 // Of a durable queue: may consumers see what a power cut would take back?
 enum class Deliver : u32 { kEarly = 1, kDurable = 2 };
@@ -47,6 +48,11 @@ struct QueueConstants {
 };
 static_assert(sizeof(QueueConstants) == 208, "no padding");
 
+// Consumers that fell behind read what left memory in a log.
+constexpr bool has_log(const QueueConstants& queue) {
+  return queue.durability == Durability::kDurable || queue.overflow == Overflow::kSpill;
+}
+
 enum class QueueLife : u64 { kOpen = 1, kRemoved = 2, kFailed = 3 };
 // Of the journal of a durable queue. kStopped: its supervisor is not there (yet, or any more).
 // kBacklogFull: max_backlog_bytes wait to be settled; nothing more is taken until groups have settled some.
@@ -58,7 +64,8 @@ struct QueueState {
   alignas(kLineBytes) u64 group_epoch;  // +1 whenever a group is entered or taken out (core.md A17)
   alignas(kLineBytes) u64 incarnation;  // of the supervisor that serves the queue
   u64 tick_monotonic_ns;                // of its last look at this queue
-  // Durable queues; written by the journal's thread, in this order (core.md 5.5).
+  // Queues with a log; written by the journal's thread, in this order (core.md 5.5). Where the log spills, "on the
+  // disk" is: written, or finished by every group before it had to be.
   alignas(kLineBytes) u64 log_mark;  // log position behind the last block announced
   u64 durable_seq;                   // every message below is on the disk
   u64 durable_mark;                  // J, and so R: the same in the unit that publishers free (SPSC: a lane position)

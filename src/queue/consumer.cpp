@@ -83,6 +83,7 @@ Result<std::unique_ptr<Consumer>> Consumer::open(std::shared_ptr<Instance> insta
   consumer->room_ = &q.files().wake()->room;
   consumer->group_slot_ = &q.files().group_slot(consumer->group_index_);
   consumer->durable_ = q.is_durable();
+  consumer->has_log_ = q.has_log();
   consumer->fenced_ = A::load(q.files().state().fence_mode, std::memory_order_acquire) != 0;
   const GroupView view =
       view_group(consumer->group_mapping_.data(), constants.words, static_cast<u32>(constants.parks));
@@ -93,13 +94,13 @@ Result<std::unique_ptr<Consumer>> Consumer::open(std::shared_ptr<Instance> insta
   } else if (q.is_spsc()) {
     const LaneView* lane = q.lane(0);
     if (lane == nullptr) return fail(Code::kCorrupt, fmt::format("queue {}: its lane cannot be mapped", name));
-    if (q.is_durable()) {
+    if (q.has_log()) {
       consumer->group_.emplace<ExclusiveDurable>(view, DurableSource<A, LaneOf>(q.durable_marks(), *lane));
     } else {
       consumer->group_.emplace<ExclusiveLane>(
           view, LaneSource<A>(*lane, A::load(view.head->base_seq_hint, std::memory_order_acquire)));
     }
-  } else if (q.is_durable()) {
+  } else if (q.has_log()) {
     consumer->group_.emplace<ExclusiveDurable>(view, DurableSource<A, LaneOf>(q.durable_marks(), order, LaneOf{&q}));
   } else {
     consumer->group_.emplace<ExclusiveOrder>(view, OrderSource<A, LaneOf>(order, LaneOf{&q}));
@@ -372,7 +373,7 @@ Status Consumer::open_log() {
       return corrupt("an order cell points at something that is no message");
     }
   }
-  if (durable_) return copy_logged(group, lease, message);
+  if (has_log_) return copy_logged(group, lease, message);
   const u64 word = A::load(group.group().word(lease.seq), std::memory_order_acquire);
   const u32 parked = group.find_moved(lease, word);
   return parked == Lease::kNotParked ? Code::kStale : copy_parked(group, lease, parked, message);
@@ -419,7 +420,7 @@ Status Consumer::open_log() {
       instance_->ring_bell();
     } else if (code == Code::kEmpty) {
       (void)group.ack(lease);  // the log said so when it was salvaged
-    } else if (code != Code::kStale && (durable_ || code != Code::kCorrupt)) {
+    } else if (code != Code::kStale && (has_log_ || code != Code::kCorrupt)) {
       // The next look may find it; what is no message in memory stays one, and fails with our lease.
       (void)group.release(lease);
     }
@@ -763,6 +764,8 @@ Code Consumer::ack(const Message& message) {
     if (base_moved) order->raise_base();
   } else if (auto* durable = std::get_if<ExclusiveDurable>(&group_)) {
     stale = !durable->ack(message.seq, message.attempt);
+    base_moved = !durable_ && A::load(room_->sleepers, std::memory_order_relaxed) != 0;
+    if (base_moved) durable->raise_base();
   }
   if (__builtin_expect(base_moved, false)) wake_producers();
   return settled(message, stale, &seat_->messages_acked);
@@ -823,7 +826,8 @@ Code Consumer::ack_up_to(const Message& message) {
     if (wanted) order->raise_base();
   } else if (auto* durable = std::get_if<ExclusiveDurable>(&group_)) {
     settled_count = durable->ack_up_to(message.seq);
-    wanted = false;
+    wanted = wanted && !durable_;
+    if (wanted) durable->raise_base();
     // What was given back has no buffer; the others up to here are settled by now.
     std::erase_if(copied_, [&](const Copied& copied) {
       if (copied.seq > message.seq) return false;

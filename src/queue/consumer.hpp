@@ -168,7 +168,8 @@ class Consumer {
   bool granted_ = false;
   const u8* alive_ = nullptr;  // the instance's page that reads 0 after fork; kept at hand for the fast path
   bool fenced_ = false;
-  bool durable_ = false;
+  bool durable_ = false;  // publishers wait for the journal, not for us
+  bool has_log_ = false;  // publishers may overtake us, and what they overwrite is in the log
   Mapping group_mapping_;
   Mapping seat_mapping_;
   Mapping park_mapping_;

@@ -88,8 +88,8 @@ Result<QueueOptions> queue_options_from_json(const Json& object) {
     *value = *number;
   }
   if (kind != 1 && kind != 2) return fail(Code::kBadArgument, "queue option kind: neither spsc nor mpmc");
-  if (overflow != 1 && overflow != 2)
-    return fail(Code::kBadArgument, "queue option overflow: neither block nor reject");
+  if (overflow < 1 || overflow > 3)
+    return fail(Code::kBadArgument, "queue option overflow: neither block, reject nor spill");
   options.kind = static_cast<layout::QueueKind>(kind);
   options.overflow = static_cast<layout::Overflow>(overflow);
   options.durability = static_cast<layout::Durability>(durability);  // plan_queue refuses what it does not know

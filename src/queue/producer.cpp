@@ -44,6 +44,7 @@ Result<std::unique_ptr<Producer>> Producer::open(std::shared_ptr<Instance> insta
   producer->group_epoch_word_ = &q.files().state().group_epoch;
   producer->spsc_ = q.is_spsc();
   producer->durable_ = q.is_durable();
+  producer->spills_ = q.spills();
   producer->max_message_bytes_ = q.constants().max_message_bytes;
   A::store(producer->lane_.head->blocked, u64{0}, std::memory_order_relaxed);  // the owner before may have died waiting
   if (producer->spsc_) {
@@ -119,7 +120,12 @@ Code Producer::plan_for(std::size_t size, const message::PublishOptions& options
 
 u64 Producer::mark() {
   // DURABLE: R = J, whatever the groups' bases are. Who is overtaken reads on in the log (core.md 6.4).
-  if (durable_) return A::load(queue_->files().state().durable_mark, std::memory_order_acquire);
+  const u64 logged = durable_ || spills_ ? A::load(queue_->files().state().durable_mark, std::memory_order_acquire) : 0;
+  if (durable_) return logged;
+  return std::max(finished_mark(), logged);
+}
+
+u64 Producer::finished_mark() {
   for (int tries = 0; tries < 3; ++tries) {
     const u64 found = release_mark<A>(bases_, *group_epoch_word_, group_epoch_);
     if (found != 0) return found;
@@ -208,6 +214,10 @@ Code Producer::wait_for_room(u64 timeout_ns, Try&& try_again) {
   const u64 began_ns = monotonic_ns();
   const u64 deadline_ns = deadline_after(began_ns, timeout_ns);
   A::store(head.blocked, u64{1}, std::memory_order_release);  // the supervisor looks for stragglers (core.md A16)
+  if (spills_) {
+    A::full_fence();  // SLEEPING, with `blocked` as what was published
+    wake_sleepers(queue_->files().wake()->journal, 1);
+  }
   // What only the journal can free is never free once it has failed; on a full disk nothing is taken either.
   const auto look_around = [this] {
     if (Status open = queue_->check_open(); !open) return fail_with(open.error());

@@ -104,6 +104,7 @@ class Producer {
   Code check_journal() const;
   Code wait_for_journal(u64 timeout_ns);
   u64 mark();
+  u64 finished_mark();  // below it every group has finished
   Status refresh_groups();
   void wake_groups(u64 published);
   template <class Try>
@@ -118,6 +119,7 @@ class Producer {
   LaneView lane_;
   bool spsc_ = false;
   bool durable_ = false;
+  bool spills_ = false;
   bool fenced_ = false;
   bool granted_ = false;
   const u8* alive_ = nullptr;  // the instance's page that reads 0 after fork; kept at hand for the fast path

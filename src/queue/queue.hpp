@@ -23,6 +23,8 @@ class Queue {
   const layout::QueueConstants& constants() const { return files_.constants(); }
   bool is_spsc() const { return constants().kind == layout::QueueKind::kSpsc; }
   bool is_durable() const { return constants().durability == layout::Durability::kDurable; }
+  bool spills() const { return constants().overflow == layout::Overflow::kSpill; }
+  bool has_log() const { return layout::has_log(constants()); }
   OrderView order() const;  // empty on SPSC queues
   // The mark that consumers do not look beyond, or null. (SPSC: a lane position.)
   const u64* delivery_limit() const {

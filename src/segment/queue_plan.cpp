@@ -53,14 +53,25 @@ Result<QueueConstants> plan_queue(std::string_view name, const QueueOptions& opt
   };
   const bool spsc = options.kind == QueueKind::kSpsc;
   if (!spsc && options.kind != QueueKind::kMpmc) return refuse("kind is unknown; give spsc or mpmc");
-  if (options.overflow != layout::Overflow::kBlock && options.overflow != layout::Overflow::kReject) {
-    return refuse("overflow is unknown; give block or reject");
+  const bool spills = options.overflow == layout::Overflow::kSpill;
+  if (options.overflow != layout::Overflow::kBlock && options.overflow != layout::Overflow::kReject && !spills) {
+    return refuse("overflow is unknown; give block, reject or spill");
   }
   if (options.durability != layout::Durability::kVolatile && options.durability != layout::Durability::kDurable) {
     return refuse("durability is unknown; give volatile or durable");
   }
   if (options.deliver != layout::Deliver::kEarly && options.deliver != layout::Deliver::kDurable) {
     return refuse("deliver is unknown; give durable or early");
+  }
+
+  if (spills && options.durability == layout::Durability::kDurable) {
+    return refuse(
+        "overflow = spill is for volatile queues; a durable queue keeps its backlog in its journal anyway, so "
+        "give block or reject, for when max_backlog_bytes is reached");
+  }
+  if (spills && spsc) {
+    return refuse(
+        "overflow = spill is for mpmc queues; one with one producer and an exclusive group does what spsc does");
   }
 
   const u64 capacity_min = options.small_for_tests ? kCapacityTestsMin : kCapacityMin;
@@ -91,7 +102,9 @@ Result<QueueConstants> plan_queue(std::string_view name, const QueueOptions& opt
 
   const bool durable = options.durability == layout::Durability::kDurable;
   if (options.max_backlog_bytes != 0) {
-    if (!durable) return refuse("max_backlog_bytes is of durable queues, and this one is volatile; leave it out");
+    if (!durable && !spills) {
+      return refuse("max_backlog_bytes is of queues with a log (durable, or overflow = spill); leave it out");
+    }
     if (auto good = option("max_backlog_bytes", options.max_backlog_bytes, kBacklogBytesMin, kBacklogBytesMax); !good) {
       return fail(good.error());
     }
@@ -130,8 +143,7 @@ Result<QueueConstants> plan_queue(std::string_view name, const QueueOptions& opt
   constants.first_seq = capacity;
   constants.durability = options.durability;
   // Of a volatile queue nothing is ever durable: one value, so that equal queues are equal.
-  constants.deliver =
-      options.durability == layout::Durability::kDurable ? options.deliver : layout::Deliver::kEarly;
+  constants.deliver = options.durability == layout::Durability::kDurable ? options.deliver : layout::Deliver::kEarly;
   constants.journal_quota_bytes = options.journal_quota_bytes;
   if (const u64 quota = options.journal_quota_bytes; quota != 0) {
     if (options.durability != layout::Durability::kDurable) {
@@ -140,7 +152,7 @@ Result<QueueConstants> plan_queue(std::string_view name, const QueueOptions& opt
     const u64 least = std::max(kJournalQuotaMin, kJournalQuotaMessages * constants.max_message_bytes);
     if (auto good = option("journal_quota", quota, least, ~u64{0} >> 1); !good) return fail(good.error());
   }
-  if (durable) {
+  if (durable || spills) {
     constants.max_backlog_bytes = options.max_backlog_bytes != 0 ? options.max_backlog_bytes : kBacklogBytesDefault;
   }
   constants.park_store_bytes = std::max(kParkStoreBytesDefault, align_up(4 * lane_bytes, layout::kParkStepBytes));
@@ -163,10 +175,12 @@ Status check_constants(const QueueConstants& constants, const std::string& where
   }
   const bool spsc = constants.kind == QueueKind::kSpsc;
   if (!spsc && constants.kind != QueueKind::kMpmc) return bad("kind", static_cast<u32>(constants.kind));
-  if (constants.overflow != layout::Overflow::kBlock && constants.overflow != layout::Overflow::kReject) {
+  const bool durable = constants.durability == layout::Durability::kDurable;
+  const bool spills = constants.overflow == layout::Overflow::kSpill;
+  if ((constants.overflow != layout::Overflow::kBlock && constants.overflow != layout::Overflow::kReject && !spills) ||
+      (spills && (durable || spsc))) {
     return bad("overflow", static_cast<u32>(constants.overflow));
   }
-  const bool durable = constants.durability == layout::Durability::kDurable;
   if (!durable && constants.durability != layout::Durability::kVolatile) {
     return bad("durability", static_cast<u32>(constants.durability));
   }
@@ -195,8 +209,8 @@ Status check_constants(const QueueConstants& constants, const std::string& where
       outside(constants.park_store_bytes, layout::kParkStepBytes, kParkStoreBytesMax)) {
     return bad("park_store_bytes", constants.park_store_bytes);
   }
-  if (durable ? outside(constants.max_backlog_bytes, kBacklogBytesMin, kBacklogBytesMax)
-              : constants.max_backlog_bytes != 0) {
+  if (durable || spills ? outside(constants.max_backlog_bytes, kBacklogBytesMin, kBacklogBytesMax)
+                        : constants.max_backlog_bytes != 0) {
     return bad("max_backlog_bytes", constants.max_backlog_bytes);
   }
   return {};

@@ -74,13 +74,14 @@ Result<DurableOpening> open_durable(const File& shared_directory, uid_t owner, c
   DurableOpening opening;
   journal::PosixDiskOptions disk_options;
   disk_options.file_mode = log_file_mode(config->options);
+  disk_options.sync = config->options.durability == layout::Durability::kDurable;
   Result<std::unique_ptr<journal::PosixDisk>> disk = journal::PosixDisk::open(queues.log_path(name), disk_options);
   if (!disk) return fail(disk.error());
   opening.disk = std::move(*disk);
 
   Result<std::shared_ptr<Queue>> survived = Queue::attach(shared_directory, owner, name, /*as_supervisor=*/true);
   if (!survived && survived.error().code != Code::kNoSuchQueue) return fail(survived.error());
-  if (survived && !(*survived)->is_durable()) {
+  if (survived && !(*survived)->has_log()) {
     return fail(Code::kExists, fmt::format("a volatile queue {} stands in the place of the durable one of {}; remove "
                                            "one of them",
                                            name, queues.log_path(name)));

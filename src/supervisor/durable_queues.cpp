@@ -141,7 +141,9 @@ Result<DurableQueue> DurableQueues::read(const std::string& queue) const {
   if (member == json.end()) return bad("its options are missing");
   Result<QueueOptions> options = queue_options_from_json(*member);
   if (!options) return bad(options.error().text);
-  if (options->durability != layout::Durability::kDurable) return bad("its options are of a volatile queue");
+  if (options->durability != layout::Durability::kDurable && options->overflow != layout::Overflow::kSpill) {
+    return bad("its options are of a volatile queue that does not spill");
+  }
   return DurableQueue{queue, *uuid, *options};
 }
 

@@ -26,6 +26,7 @@ constexpr u64 kQuietNs = 50 * kNsPerMs;
 constexpr u64 kRetireEveryNs = 100 * kNsPerMs;
 constexpr u64 kRetryFullNs = 100 * kNsPerMs;
 constexpr u64 kParksPerLook = 256;  // brought forward at a time
+constexpr u32 kSpillAtATime = 256;  // messages between two looks whether that is enough
 constexpr u64 kRestMostNs = 100 * kNsPerMs;
 // How long the thread looks at the ring before it sleeps: a publisher that waits for its flush publishes again about
 // now, and a sleep and a wake cost more than a flush of a fast disk.
@@ -82,6 +83,7 @@ journal::LogState log_state_of(const Queue& queue, u64 cap) {
     state.groups[index] = group_state(slot, scan_group(view, slot.mode == layout::GroupMode::kCompeting, cap));
     acknowledged[index] = acknowledged_parks(view);
   }
+  if (!queue.is_durable()) return state;  // the park store is whole, and goes with the memory as the log does
   // What waits in the park store: a snapshot that has the cursors, which count it as settled, has it too (ORDER).
   const auto wants = [&](u32 group, u32 generation, layout::RecordState waits) {
     return is_in_log(waits) && acknowledged.contains(group) &&
@@ -106,6 +108,7 @@ QueueJournal::QueueJournal(std::shared_ptr<Queue> queue, std::unique_ptr<journal
       writer_(std::move(writer)),
       reader_(*disk_, writer_->options().uuid),
       spsc_(queue_->is_spsc()),
+      spills_(queue_->spills()),
       delivers_(queue_->delivery_limit() != nullptr),
       order_(queue_->order()),
       groups_(queue_->constants().groups_max),
@@ -143,6 +146,7 @@ Result<std::unique_ptr<QueueJournal>> QueueJournal::start(std::shared_ptr<Queue>
   for (const auto& [key, park] : stale) self->notes_.push_back({true, park});
   self->backlog_steps_.assign(self->writer_->index().begin(), self->writer_->index().end());
   self->backlog_end_ = self->writer_->durable().log_pos;
+  self->holds_spilled_ = self->spills_;  // by a predecessor
   self->set_life(layout::JournalLife::kRunning);
   self->prepare_thread_ = std::thread([self] { self->prepare_segments(); });
   self->writer_thread_ = std::thread([self] { self->run(); });
@@ -178,6 +182,73 @@ const LaneView* QueueJournal::guarded_lane(u32 index) {
     }
   }
   return lane;
+}
+
+// What every group has finished need not be in the log. False: a group has entered, and is not known here yet.
+bool QueueJournal::find_floor() {
+  u64 floor = ~u64{0};
+  for (const Group& group : groups_) {
+    if (group.mapping.data() == nullptr) continue;
+    floor = std::min(floor, group.competing ? effective_base<A>(group.view)
+                                            : A::load(group.view.head->base, std::memory_order_acquire));  // FREED
+  }
+  A::full_fence();  // GROUP_ENTERED
+  if (A::load(files_->state().group_epoch, std::memory_order_acquire) != group_epoch_ || floor == ~u64{0}) return false;
+  spill_from_ = std::max(writer_->next_seq(), floor);
+  return true;
+}
+
+bool QueueJournal::must_spill() {
+  if (!find_floor()) return false;
+  u64 cell = 0;
+  const u64 behind = order_.count() / (spilling_ ? 4 : 2);
+  spilling_ = is_published<A>(order_, spill_from_ + behind, &cell);
+  if (spilling_ || !is_published<A>(order_, spill_from_, &cell)) return spilling_;
+  for (u32 index = 0; index < queue_->constants().lanes_max && !spilling_; ++index) {
+    if (layout::slot_life(A::load(files_->lane_slot(index).slot, std::memory_order_acquire)) !=
+        layout::SlotLife::kLive) {
+      continue;
+    }
+    const LaneView* lane = guarded_lane(index);
+    spilling_ = lane != nullptr && A::load(lane->head->blocked, std::memory_order_acquire) != 0;  // SLEEPING
+  }
+  return spilling_;
+}
+
+// As append_next, of frames that may be overwritten meanwhile.
+Status QueueJournal::append_spilled(bool* appended) {
+  *appended = false;
+  for (;;) {
+    const u64 seq = spill_from_;
+    u64 cell = 0;
+    if (!is_published<A>(order_, seq, &cell)) return {};
+    const LaneView* lane = nullptr;
+    if (layout::cell_laps_ahead(cell, order_.lap(seq)) == 0) {
+      lane = guarded_lane(layout::cell_lane(cell));
+      FrameView frame;
+      const bool good = lane != nullptr && frame_of_cell<A>(*lane, cell, seq, &frame) == RingOutcome::kOk;
+      if (good) {
+        spilled_.resize(frame.len);
+        A::copy_out(spilled_.data(), frame.payload, frame.len);
+      }
+      if (lane != nullptr && still_there<A>(*lane, seq)) {
+        if (!good) return fail(Code::kCorrupt, "an order cell points at something that is no message");
+        if (Status taken = writer_->append_message(
+                {.seq = seq, .lane = frame.lane, .frame_flags = frame.flags, .bytes = spilled_});
+            !taken) {
+          return taken;
+        }
+        count_backlog(seq, frame.len);
+        holds_spilled_ = true;
+        spill_from_ = seq + 1;
+        *appended = true;
+        return {};
+      }
+    }
+    // Overwritten: every group has finished it, and whoever overwrote it has seen so.
+    if (!find_floor()) return {};
+    if (spill_from_ <= seq) return fail(Code::kCorrupt, "its order ring was written over");
+  }
 }
 
 // kFull, kDiskFull: it stays in the ring. `appended` false with a good status: nothing more is published.
@@ -253,9 +324,10 @@ bool QueueJournal::backlog_is_full() {
   if (full == backlog_full_) return full;
   backlog_full_ = full;
   if (full) {
-    spdlog::warn("queue {}: {} bytes of messages wait to be settled, as many as max_backlog_bytes allows; publishers "
-                 "wait or are refused until its groups have settled some",
-                 queue_->name(), bytes);
+    spdlog::warn(
+        "queue {}: {} bytes of messages wait to be settled, as many as max_backlog_bytes allows; publishers "
+        "wait or are refused until its groups have settled some",
+        queue_->name(), bytes);
   } else {
     spdlog::info("queue {}: its backlog has room again", queue_->name());
   }
@@ -271,9 +343,10 @@ bool QueueJournal::backlog_is_full() {
 
 bool QueueJournal::copy_frames() {
   bool any = false;
-  while (!failed_ && !backlog_is_full()) {
+  for (u32 steps = 0; !failed_ && !backlog_is_full(); ++steps) {
+    if (spills_ && steps % kSpillAtATime == 0 && !must_spill()) break;
     bool appended = false;
-    const Status status = append_next(&appended);
+    const Status status = spills_ ? append_spilled(&appended) : append_next(&appended);
     if (!status) {
       if (status.error().code == Code::kDiskFull) {
         if (!disk_full_) {
@@ -430,9 +503,8 @@ Status QueueJournal::append_notes() {
     if (notes_.empty()) return {};
     notes.swap(notes_);
   }
-  const auto later = std::stable_partition(notes.begin(), notes.end(), [this](const ParkNote& note) {
-    return note.park.seq < writer_->next_seq();
-  });
+  const auto later = std::stable_partition(
+      notes.begin(), notes.end(), [this](const ParkNote& note) { return note.park.seq < writer_->next_seq(); });
   if (later != notes.end()) {
     const std::lock_guard lock(mutex_);
     notes_.insert(notes_.begin(), later, notes.end());
@@ -620,7 +692,7 @@ bool QueueJournal::turn() {
     status = append_groups();
   }
   if (!disk_full_ || now_ns - disk_full_since_ns_ >= kRetryFullNs) copy_frames();
-  if (status && now_ns - settled_ns_ >= kSettleEveryNs) {
+  if (status && (!spills_ || holds_spilled_) && now_ns - settled_ns_ >= kSettleEveryNs) {
     bool capped = false;
     status = append_settlements(/*all=*/false, &capped);
   }
@@ -648,9 +720,10 @@ bool QueueJournal::turn() {
     groups_written_ = asked;
     changed_.notify_all();
   }
-  if (now_ns - retired_ns_ >= kRetireEveryNs) {
+  if ((!spills_ || holds_spilled_) && now_ns - retired_ns_ >= kRetireEveryNs) {
     retired_ns_ = now_ns;
     retire();
+    holds_spilled_ = lowest_settled() < writer_->next_seq() || !writer_->retained().empty();
   }
   return did;
 }
@@ -674,6 +747,7 @@ void QueueJournal::rest() {
     const u64 epoch = A::load(files_->state().group_epoch, std::memory_order_acquire);
     if (epoch != group_epoch_ && !(groups_wait && epoch == groups_tried)) return true;
     if (disk_full_ || backlog_full_) return false;
+    if (spills_) return must_spill();
     if (spsc_) {
       const LaneView* lane = queue_->lane(0);
       return lane != nullptr && SpscReader<A>(*lane, 0).poll(lane_at_);
@@ -689,7 +763,7 @@ void QueueJournal::rest() {
     ::sched_yield();
   }
   // Acknowledgements come without a wake: look at them while consumers may be at work.
-  const bool waits = groups_wait || backlog_full_ || asks_tried_ != asks_seen_;
+  const bool waits = groups_wait || backlog_full_ || holds_spilled_ || asks_tried_ != asks_seen_;
   const u64 bound_ns = waits || now_ns - quiet_since_ns_ < kNsPerSecond ? kSettleEveryNs : kRestMostNs;
   Sleeper sleeper(files_->wake()->journal);
   (void)sleeper.sleep(now_ns + bound_ns, has_work);

@@ -18,6 +18,13 @@
 // what came meanwhile. R = J: nothing is overwritten before it is announced, so a block that fails is written again
 // from memory (journal/log_writer.hpp).
 //
+// overflow = spill (volatile queues)   The same thread, log and readers, without flushes and without recovery: the log
+// goes with the memory. Nothing is taken while the groups keep up: only when half of the ring is unfinished, or a
+// publisher waits for room, the oldest unfinished messages go to the log, until a quarter is left. R = max(J, least
+// base): so frames may be overwritten under us once every group has finished them; we copy, then look, and step over.
+// That leaves gaps in the log, of messages that nobody wants. GROUP_ENTERED: the least base counts only while no group
+// has entered since it was read; one that enters later starts behind it.
+//
 // WHAT WAITS FOR WHOM   Publishers wait for this thread alone: what is announced they overwrite, whatever the groups
 // have read (R = J). Groups that fell behind read the log themselves. A segment goes when every group has settled all
 // of it, in the log and in a snapshot; while a group is being born none goes. max_backlog_bytes bounds what waits: then
@@ -94,6 +101,9 @@ class QueueJournal {
   // True if the block took something.
   bool copy_frames();
   Status append_next(bool* appended);
+  bool must_spill();
+  bool find_floor();
+  Status append_spilled(bool* appended);
   Status append_settlements(bool all, bool* capped);
   Status append_groups();
   Status append_settings(u32 index, const layout::GroupSlot& slot);
@@ -121,6 +131,7 @@ class QueueJournal {
   std::unique_ptr<journal::LogWriter> writer_;
   journal::BacklogReader reader_;  // of parked messages
   bool spsc_;
+  bool spills_;    // the log takes only what holds up publishers
   bool delivers_;  // consumers wait for the mark: this thread wakes them
   OrderView order_;
   LaneCursor lane_at_;     // SPSC: behind the last frame appended
@@ -140,6 +151,10 @@ class QueueJournal {
   // Before these seqs so many bytes: log positions when the log was opened, then message records alone.
   std::deque<journal::IndexEntry> backlog_steps_;
   u64 backlog_end_ = 0;
+  bool spilling_ = false;      // it took something at the last look
+  bool holds_spilled_ = false;  // some message in the log is not settled, or its segment still there
+  u64 spill_from_ = 0;         // spills_: every group has finished what is below, or the log has it
+  std::vector<u8> spilled_;    // a private copy of a frame that may be overwritten under us
   u64 disk_full_since_ns_ = 0;
   u64 retired_ns_ = 0;
 

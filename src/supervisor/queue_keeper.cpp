@@ -355,7 +355,7 @@ Status QueueKeeper::finish_birth(u32 index) {
   }
   // SPSC: no base is beyond the lane's end, so that is the maximum already.
   u64 start_seq = queue_->is_spsc() ? lane_tail.seq : start;
-  if (queue_->is_durable()) {
+  if (queue_->has_log()) {
     // Publishers went on meanwhile, R = J, and the walk may have lost its way in what they overwrote: what it had found
     // is a place the queue had come to. Nothing at or above the mark has retired from the log (queue_journal.cpp).
     start_seq = std::max(start_seq, A::load(files_->state().durable_seq, std::memory_order_acquire));
@@ -571,7 +571,8 @@ u64 QueueKeeper::last_seq_of_lane(u32 index, u64* newest) const {
 }
 
 u64 QueueKeeper::release_mark_now() {
-  if (queue_->is_durable()) return A::load(files_->state().durable_mark, std::memory_order_acquire);  // R = J
+  const u64 logged = queue_->has_log() ? A::load(files_->state().durable_mark, std::memory_order_acquire) : 0;
+  if (queue_->is_durable()) return logged;  // R = J
   u64 mark = ~u64{0};
   bool any = false;
   for (u32 index = 0; index < constants().groups_max; ++index) {
@@ -581,7 +582,7 @@ u64 QueueKeeper::release_mark_now() {
     mark = std::min(mark, is_competing(index) ? effective_base<A>(known->view)
                                               : A::load(known->view.head->base, std::memory_order_acquire));
   }
-  return any ? mark : 0;
+  return std::max(any ? mark : 0, logged);
 }
 
 void QueueKeeper::free_left_lanes() {
@@ -1034,8 +1035,8 @@ u64 QueueKeeper::tick(u64 now_ns, bool bell) {
   free_closed();
   const bool nacked = nacks != nacks_seen_;
   nacks_seen_ = nacks;
-  // On a durable queue publishers wait for the disk, never for a base.
-  const bool pressure = !queue_->is_durable() && any_lane_blocked();
+  // Where there is a log publishers wait for the disk, never for a base.
+  const bool pressure = !queue_->has_log() && any_lane_blocked();
   bool busy = nacked || pressure || seen != fingerprint_;
   fingerprint_ = seen;
   for (u32 index = 0; index < constants().groups_max; ++index) {

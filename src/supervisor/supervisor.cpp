@@ -181,7 +181,16 @@ Status Supervisor::adopt_queues() {
   if (durable_.has_value()) {
     Result<std::vector<std::string>> on_disk = durable_->adopt();
     if (!on_disk) return fail(on_disk.error());
-    durable.insert(on_disk->begin(), on_disk->end());
+    for (const std::string& name : *on_disk) {
+      // The log of a volatile queue is worth nothing without its memory: that of another boot, or removed by hand.
+      const Result<DurableQueue> config = durable_->read(name);
+      if (config && config->options.overflow == layout::Overflow::kSpill && !std::ranges::count(*names, name)) {
+        spdlog::info("queue {}: volatile, and its memory is gone: what it had spilled is removed", name);
+        if (auto gone = durable_->remove(name); !gone) return fail(gone.error());
+        continue;
+      }
+      durable.insert(name);
+    }
   }
   for (const std::string& name : *names) {
     if (!durable.contains(name)) adopt_queue(name, /*durable=*/false);
@@ -241,7 +250,7 @@ void Supervisor::adopt_queue(const std::string& name, bool durable) {
     spdlog::error("queue {} cannot be served: {}", name, keeper.error().text);
     return;
   }
-  if (!durable && (*keeper)->constants().durability == layout::Durability::kDurable) {
+  if (!durable && layout::has_log((*keeper)->constants())) {
     spdlog::warn(
         "queue {}: its log is not in {}: a removal was cut short, or MOORING_DATA was another; the shared "
         "memory stays until the queue is removed",
@@ -565,7 +574,7 @@ Result<Json> Supervisor::handle(Client& client, const Json& request) {
     reply["generation"] = grant->generation;
     reply["group"] = grant->group;
     // Whoever falls behind shared memory reads there.
-    if ((*keeper)->constants().durability == layout::Durability::kDurable && durable_.has_value()) {
+    if (layout::has_log((*keeper)->constants()) && durable_.has_value()) {
       reply["log"] = durable_->log_path((*keeper)->name());
     }
     return reply;
@@ -600,8 +609,8 @@ Result<DeadFilter> Supervisor::dead_filter(const Json& request) {
   filter.limit = *limit;
   const auto seqs = request.find("seqs");
   if (seqs == request.end() || !seqs->is_array() || seqs->size() > kSeqsOfFilterMax) {
-    return fail(Code::kBadArgument, fmt::format("member \"seqs\" is not a list of {} numbers at most",
-                                                kSeqsOfFilterMax));
+    return fail(Code::kBadArgument,
+                fmt::format("member \"seqs\" is not a list of {} numbers at most", kSeqsOfFilterMax));
   }
   for (const Json& seq : *seqs) {
     if (!seq.is_number_unsigned()) return fail(Code::kBadArgument, "member \"seqs\" holds what is no number");
@@ -745,8 +754,11 @@ Result<Json> Supervisor::create_queue_request(const Client& client, const Json& 
                      plan->kind == layout::QueueKind::kSpsc ? "spsc" : "mpmc");
     }
     if (have.overflow != plan->overflow) {
-      return differs("overflow", have.overflow == layout::Overflow::kBlock ? "block" : "reject",
-                     plan->overflow == layout::Overflow::kBlock ? "block" : "reject");
+      const auto text = [](layout::Overflow overflow) {
+        if (overflow == layout::Overflow::kSpill) return "spill";
+        return overflow == layout::Overflow::kBlock ? "block" : "reject";
+      };
+      return differs("overflow", text(have.overflow), text(plan->overflow));
     }
     const auto durability = [](const layout::QueueConstants& of) {
       if (of.durability == layout::Durability::kVolatile) return "volatile";
@@ -774,7 +786,7 @@ Result<Json> Supervisor::create_queue_request(const Client& client, const Json& 
     reply["created"] = false;
     return reply;
   }
-  const bool durable = plan->durability == layout::Durability::kDurable;
+  const bool durable = layout::has_log(*plan);
   if (durable) {
     // The log first: what it says becomes the shared memory.
     if (Status status = make_durable(*name, *options); !status) return fail(status.error());
@@ -801,7 +813,7 @@ Result<Json> Supervisor::create_queue_request(const Client& client, const Json& 
 Status Supervisor::make_durable(const std::string& name, const QueueOptions& options) {
   if (Status status = open_durable_queues(/*create=*/true); !status) return status;
   Result<std::shared_ptr<Queue>> left = Queue::attach(shared_directory_, paths_.owner, name, /*as_supervisor=*/true);
-  if (left && !(*left)->is_durable()) {
+  if (left && !(*left)->has_log()) {
     return fail(Code::kExists, fmt::format("shared memory of a volatile queue {} is left over in {}; remove it first "
                                            "(`mooring rm {}`)",
                                            name, paths_.shared_directory, name));

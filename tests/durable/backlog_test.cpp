@@ -12,20 +12,6 @@
 namespace mooring::test {
 namespace {
 
-// Of about 20 to 420 bytes: several laps of cells, and dozens of laps of lane bytes.
-std::string body_of(std::uint64_t number) {
-  std::uint64_t state = number * 0x9e3779b97f4a7c15ULL + 1;
-  std::string body = std::to_string(number) + ":";
-  const std::uint64_t length = 16 + (state >> 33) % 400;
-  while (body.size() < length) {
-    state ^= state << 13;
-    state ^= state >> 7;
-    state ^= state << 17;
-    body.append(reinterpret_cast<const char*>(&state), sizeof state);
-  }
-  return body;
-}
-
 struct Shape {
   std::uint32_t kind;
   std::uint32_t mode;
@@ -52,9 +38,7 @@ class Backlog : public ::testing::TestWithParam<Shape> {
     return options;
   }
   // The queue's first group has the mode that is asked for, or a second one has.
-  static bool is_default() {
-    return GetParam().kind == MOORING_KIND_SPSC || GetParam().mode == MOORING_MODE_COMPETING;
-  }
+  static bool is_default() { return GetParam().kind == MOORING_KIND_SPSC || GetParam().mode == MOORING_MODE_COMPETING; }
   static const char* group() { return is_default() ? "default" : "g"; }
 
   void publish(std::uint64_t from, std::uint64_t to) {
@@ -89,15 +73,14 @@ class Backlog : public ::testing::TestWithParam<Shape> {
 
 constexpr std::uint64_t kLaps = 45'000;  // eleven times the cells, some 300 times a lane
 
-INSTANTIATE_TEST_SUITE_P(
-    Shapes, Backlog,
-    ::testing::Values(Shape{MOORING_KIND_MPMC, MOORING_MODE_COMPETING, MOORING_DELIVER_DURABLE},
-                      Shape{MOORING_KIND_MPMC, MOORING_MODE_EXCLUSIVE, MOORING_DELIVER_DURABLE},
-                      Shape{MOORING_KIND_SPSC, MOORING_MODE_EXCLUSIVE, MOORING_DELIVER_DURABLE},
-                      Shape{MOORING_KIND_MPMC, MOORING_MODE_COMPETING, MOORING_DELIVER_EARLY},
-                      Shape{MOORING_KIND_MPMC, MOORING_MODE_EXCLUSIVE, MOORING_DELIVER_EARLY},
-                      Shape{MOORING_KIND_SPSC, MOORING_MODE_EXCLUSIVE, MOORING_DELIVER_EARLY}),
-    name_of);
+INSTANTIATE_TEST_SUITE_P(Shapes, Backlog,
+                         ::testing::Values(Shape{MOORING_KIND_MPMC, MOORING_MODE_COMPETING, MOORING_DELIVER_DURABLE},
+                                           Shape{MOORING_KIND_MPMC, MOORING_MODE_EXCLUSIVE, MOORING_DELIVER_DURABLE},
+                                           Shape{MOORING_KIND_SPSC, MOORING_MODE_EXCLUSIVE, MOORING_DELIVER_DURABLE},
+                                           Shape{MOORING_KIND_MPMC, MOORING_MODE_COMPETING, MOORING_DELIVER_EARLY},
+                                           Shape{MOORING_KIND_MPMC, MOORING_MODE_EXCLUSIVE, MOORING_DELIVER_EARLY},
+                                           Shape{MOORING_KIND_SPSC, MOORING_MODE_EXCLUSIVE, MOORING_DELIVER_EARLY}),
+                         name_of);
 
 TEST_P(Backlog, TenTimesTheMemoryWaitsAndComesInOrder) {
   publish(0, kLaps);
@@ -269,6 +252,90 @@ TEST_P(Backlog, WhereTheLogIsDamagedItSaysSoAndShowsNothingWrong) {
   EXPECT_EQ(consumer.try_receive(&message, kPatienceNs), MOORING_ERR_CORRUPT);
 }
 
+// What the supervisor keeps of a message that failed it reads where consumers read.
+TEST_P(Backlog, WhatFailsFarBehindComesAgainWholeAndIsADeadLetterInTheEnd) {
+  publish(0, kLaps);
+  const auto dead_letters = [](Instance& instance) {
+    mooring_dead_filter filter;
+    mooring_dead_filter_init(&filter, sizeof filter);
+    filter.flags = MOORING_DRY_RUN;
+    std::uint64_t count = 0;
+    EXPECT_EQ(mooring_dead_redrive(instance.get(), "q", group(), &filter, 0, &count), MOORING_OK);
+    return count;
+  };
+  // The next message that is `body`; what a competing group shows meanwhile is taken.
+  std::uint64_t next = 0;
+  const auto take_until = [&next](Consumer& consumer, const std::string& body) {
+    for (;;) {
+      const auto message = consumer.receive(kPatienceNs);
+      EXPECT_TRUE(message.has_value());
+      if (!message.has_value() || text_of(*message) == body) return message;
+      EXPECT_EQ(text_of(*message), body_of(next++));
+      EXPECT_TRUE(consumer.ack(*message));
+    }
+  };
+  std::string rejected;
+  {
+    Instance instance(service_.path());
+    ASSERT_EQ(mooring_group_set(instance.get(), "q", group(), "retry_initial", "0s"), MOORING_OK);
+    Consumer consumer = instance.open_consumer("q", group());
+    take(consumer, 0, 100);
+    next = 101;
+    ASSERT_TRUE(consumer.nack(*consumer.receive(kPatienceNs)));
+    const auto again = take_until(consumer, body_of(100));
+    ASSERT_TRUE(again.has_value());
+    EXPECT_EQ(again->attempt, 2U);
+    ASSERT_TRUE(consumer.ack(*again));
+    rejected = body_of(next);
+    const auto bad = consumer.receive(kPatienceNs);
+    ASSERT_EQ(text_of(*bad), rejected);
+    ASSERT_EQ(mooring_reject(consumer.get(), &*bad, 7, "bad"), MOORING_OK);
+    ++next;
+    ASSERT_TRUE(eventually([&] { return dead_letters(instance) == 1; }));
+    // Its record goes into the log before a cursor that passes it.
+    const auto after = consumer.receive(kPatienceNs);
+    ASSERT_EQ(text_of(*after), body_of(next++));
+    ASSERT_TRUE(consumer.ack_sync(*after));
+  }
+  service_.reboot();
+  Instance instance(service_.path());
+  EXPECT_EQ(dead_letters(instance), 1U);
+  std::uint64_t count = 0;
+  ASSERT_EQ(mooring_dead_redrive(instance.get(), "q", group(), nullptr, 0, &count), MOORING_OK);
+  EXPECT_EQ(count, 1U);
+  Consumer consumer = instance.open_consumer("q", group());
+  const auto redriven = take_until(consumer, rejected);
+  ASSERT_TRUE(redriven.has_value());
+  ASSERT_TRUE(consumer.ack(*redriven));
+  take(consumer, next, next + 1000);
+}
+
+TEST_P(Backlog, HeadersComeFromTheLogAsTheyWere) {
+  Instance instance(service_.path());
+  const mooring_producer_options pipelined = no_wait();
+  {
+    Producer producer = instance.open_producer("q", &pipelined);
+    mooring_publish_options options;
+    mooring_publish_options_init(&options, sizeof options);
+    const std::string id = "order-7";
+    options.correlation_id = {id.data(), id.size()};
+    const std::string body = body_of(0);
+    ASSERT_EQ(mooring_publish_with(producer.get(), body.data(), body.size(), &options, kPatienceNs, nullptr),
+              MOORING_OK);
+  }
+  publish(1, kLaps);
+  Consumer consumer = instance.open_consumer("q", group());
+  const auto message = consumer.receive(kPatienceNs);
+  ASSERT_TRUE(message.has_value());
+  EXPECT_EQ(text_of(*message), body_of(0));
+  EXPECT_EQ(reinterpret_cast<std::uintptr_t>(message->data) % 64, 0U);
+  mooring_headers headers;
+  ASSERT_EQ(mooring_message_headers(&*message, &headers, sizeof headers), MOORING_OK);
+  EXPECT_EQ(std::string(static_cast<const char*>(headers.correlation_id.data), headers.correlation_id.size), "order-7");
+  ASSERT_TRUE(consumer.ack(*message));
+  take(consumer, 1, 5000);
+}
+
 TEST_P(Backlog, AGroupThatNobodyReadsHoldsUpNobodyElse) {
   Instance instance(service_.path());
   instance.create_group("q", "absent", GetParam().mode);
@@ -319,11 +386,10 @@ class Bounded : public Backlog {
   }
 };
 
-INSTANTIATE_TEST_SUITE_P(
-    Shapes, Bounded,
-    ::testing::Values(Shape{MOORING_KIND_MPMC, MOORING_MODE_COMPETING, MOORING_DELIVER_DURABLE},
-                      Shape{MOORING_KIND_SPSC, MOORING_MODE_EXCLUSIVE, MOORING_DELIVER_DURABLE}),
-    name_of);
+INSTANTIATE_TEST_SUITE_P(Shapes, Bounded,
+                         ::testing::Values(Shape{MOORING_KIND_MPMC, MOORING_MODE_COMPETING, MOORING_DELIVER_DURABLE},
+                                           Shape{MOORING_KIND_SPSC, MOORING_MODE_EXCLUSIVE, MOORING_DELIVER_DURABLE}),
+                         name_of);
 
 TEST_P(Bounded, AtTheBoundPublishersAreRefusedUntilGroupsHaveSettledSome) {
   create(MOORING_OVERFLOW_REJECT);

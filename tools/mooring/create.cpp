@@ -52,7 +52,9 @@ int run(const Create& create, const Context& context) {
   mooring_queue_options options;
   mooring_queue_options_init(&options, sizeof options);
   options.kind = create.kind == "spsc" ? MOORING_KIND_SPSC : MOORING_KIND_MPMC;
-  options.overflow = create.overflow == "reject" ? MOORING_OVERFLOW_REJECT : MOORING_OVERFLOW_BLOCK;
+  options.overflow = create.overflow == "reject"  ? MOORING_OVERFLOW_REJECT
+                     : create.overflow == "spill" ? MOORING_OVERFLOW_SPILL
+                                                  : MOORING_OVERFLOW_BLOCK;
   options.durability = create.durability == "durable" ? MOORING_DURABLE : MOORING_VOLATILE;
   options.deliver = create.deliver == "early" ? MOORING_DELIVER_EARLY : MOORING_DELIVER_DURABLE;
   options.capacity = create.capacity;
@@ -124,14 +126,17 @@ void add_create(CLI::App& app, Context& context) {
       ->capture_default_str();
   command->add_option("--journal-quota", create->journal_quota,
                       "of a durable queue: disk its messages may take, like 1G; at least 16M (default no bound)");
-  command->add_option("--overflow", create->overflow, "what a full queue does to publishers")
-      ->check(CLI::IsMember({"block", "reject"}))
+  command
+      ->add_option("--overflow", create->overflow,
+                   "what a full queue does to publishers; spill: old messages go to files and make room")
+      ->check(CLI::IsMember({"block", "reject", "spill"}))
       ->capture_default_str();
   command->add_option("--capacity", create->capacity, "messages, a power of two from 4096 (default 65536)");
   command->add_option("--max-message", create->max_message, "largest message, like 64K or 16M (default lane / 4)");
   command->add_option("--lane", create->lane, "bytes of payload memory for each producer, like 1M");
-  command->add_option("--max-backlog", create->max_backlog,
-                      "of a durable queue: how much of its log may wait for its groups, like 10G (default 64G)");
+  command->add_option(
+      "--max-backlog", create->max_backlog,
+      "of a durable or spilling queue: how much of its log may wait for its groups, like 10G (default 64G)");
   command->add_option("--producers", create->producers, "most producers at a time");
   command->add_option("--consumers", create->consumers, "most consumers at a time");
   command->add_option("--groups", create->groups_max, "most groups");

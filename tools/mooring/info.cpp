@@ -24,7 +24,9 @@ void add_info(CLI::App& app, Context& context) {
             report.lane_bytes,
             report.max_message_bytes, report.overflow, report.memory_bytes, report.published, report.bytes_published,
             report.rejected, static_cast<double>(report.blocked_ns) / 1e9, report.where);
-        if (!report.journal.empty()) {
+        if (report.overflow == "spill") {
+          fmt::print("spill log         {}, has taken messages up to {}\n", report.journal, report.durable_seq);
+        } else if (!report.journal.empty()) {
           fmt::print("journal           {}, delivers {}, on the disk are all messages below {}\njournal quota     {}\n",
                      report.journal, report.deliver == "early" ? "early" : "what is on the disk", report.durable_seq,
                      report.journal_quota_bytes == 0 ? "none"

@@ -83,19 +83,27 @@ void count_exclusive_order(const GroupView& group, const OrderView& order, Group
   }
 }
 
-// A durable queue: everything up to the mark is there, in memory or in the log, however far back the group is. (What
-// is not on the disk yet is not counted.)
-void count_durable(const GroupView& group, std::uint64_t durable_seq, GroupReport* report) {
+// Behind the last message: nothing from there on is published. At most a ring further than `from`.
+std::uint64_t published_end(const OrderView& order, std::uint64_t from) {
+  std::uint64_t seq = from;
+  std::uint64_t cell = 0;
+  while (seq < from + order.count() && is_published<A>(order, seq, &cell)) ++seq;
+  return seq;
+}
+
+// A queue with a log: everything below `end` is there, in memory or in the log, however far back the group is. (Of a
+// durable queue that is the mark: what is not on the disk yet is not counted.)
+void count_logged(const GroupView& group, std::uint64_t end, GroupReport* report) {
   if (report->exclusive) {
     const std::uint64_t acked = A::load(group.head->acked, std::memory_order_acquire);
-    const std::uint64_t shown = std::min(A::load(group.head->shown, std::memory_order_acquire) + 1, durable_seq);
+    const std::uint64_t shown = std::min(A::load(group.head->shown, std::memory_order_acquire) + 1, end);
     if (report->consumers != 0 && shown > acked) report->in_flight = shown - acked;
-    if (durable_seq > acked) report->ready = durable_seq - acked - report->in_flight;
+    if (end > acked) report->ready = end - acked - report->in_flight;
     return;
   }
   const std::uint64_t base = A::load(group.head->base, std::memory_order_acquire);
   std::uint64_t seq = base;
-  for (; seq < base + group.window() && seq < durable_seq; ++seq) {
+  for (; seq < base + group.window() && seq < end; ++seq) {
     const std::uint64_t word = A::load(group.word(seq), std::memory_order_acquire);
     if (layout::word_laps_ahead(word, group.lap(seq)) < 0) break;
     switch (layout::word_kind(word)) {
@@ -105,7 +113,7 @@ void count_durable(const GroupView& group, std::uint64_t durable_seq, GroupRepor
       default: ++report->done; break;
     }
   }
-  if (durable_seq > seq) report->ready += durable_seq - seq;
+  if (end > seq) report->ready += end - seq;
   count_parked(group, report);
 }
 
@@ -151,26 +159,29 @@ QueueReport inspect_queue(const InstanceFiles& instance, const std::string& name
   report.capacity = constants.words;
   report.lane_bytes = constants.lane_bytes;
   report.max_message_bytes = constants.max_message_bytes;
-  report.durability = constants.durability == layout::Durability::kVolatile ? "volatile"
-                      : constants.deliver == layout::Deliver::kEarly          ? "durable, delivered early"
-                                                                              : "durable";
   report.max_backlog_bytes = constants.max_backlog_bytes;
-  report.overflow = constants.overflow == layout::Overflow::kReject ? "reject" : "block";
+  report.overflow = constants.overflow == layout::Overflow::kSpill    ? "spill"
+                    : constants.overflow == layout::Overflow::kReject ? "reject"
+                                                                      : "block";
   switch (static_cast<layout::QueueLife>(A::load(files.state().life, std::memory_order_acquire))) {
     case layout::QueueLife::kOpen: report.life = "open"; break;
     case layout::QueueLife::kRemoved: report.life = "removed"; break;
     default: report.life = "failed"; break;
   }
   report.durability = "volatile";
-  if (constants.durability == layout::Durability::kDurable) {
+  const bool durable = constants.durability == layout::Durability::kDurable;
+  if (durable) {
     report.durability = "durable";
     report.deliver = constants.deliver == layout::Deliver::kEarly ? "early" : "durable";
-    report.durable_seq = A::load(files.state().durable_seq, std::memory_order_acquire);
     report.journal_quota_bytes = constants.journal_quota_bytes;
+  }
+  if (layout::has_log(constants)) {
+    report.durable_seq = A::load(files.state().durable_seq, std::memory_order_acquire);
     switch (static_cast<layout::JournalLife>(A::load(files.state().journal_life, std::memory_order_relaxed))) {
       case layout::JournalLife::kRunning: report.journal = "running"; break;
       case layout::JournalLife::kDiskFull: report.journal = "disk full"; break;
       case layout::JournalLife::kFailed: report.journal = "failed"; break;
+      case layout::JournalLife::kBacklogFull: report.journal = "backlog full"; break;
       default: report.journal = "stopped"; break;
     }
   }
@@ -259,10 +270,11 @@ QueueReport inspect_queue(const InstanceFiles& instance, const std::string& name
     group.paused_by_dlq = (paused & layout::kGroupPausedByDlq) != 0;
     if (!group.exclusive) group.settings = policy_settings(slot.policy);
     if (const Result<Mapping> mapping = files.map_group(index, Access::read_only, /*prefault=*/false)) {
-      const GroupView view =
-          view_group(mapping->data(), constants.words, static_cast<std::uint32_t>(constants.parks));
-      if (constants.durability == layout::Durability::kDurable) {
-        count_durable(view, A::load(files.state().durable_seq, std::memory_order_acquire), &group);
+      const GroupView view = view_group(mapping->data(), constants.words, static_cast<std::uint32_t>(constants.parks));
+      if (layout::has_log(constants)) {
+        u64 end = A::load(files.state().durable_seq, std::memory_order_acquire);
+        if (!durable) end = published_end(order, std::max(end, A::load(view.head->base, std::memory_order_acquire)));
+        count_logged(view, end, &group);
       } else if (!group.exclusive) {
         count_competing(view, order, &group);
       } else if (!report.spsc) {

@@ -55,7 +55,7 @@ struct QueueReport {
   std::string overflow;
   std::string durability;  // volatile, durable
   std::string deliver;     // of a durable queue: durable, early
-  std::string journal;     // of a durable queue: running, stopped, disk full, failed
+  std::string journal;     // of a queue with a log: running, stopped, disk full, backlog full, failed
   std::uint64_t durable_seq = 0;
   std::uint64_t journal_quota_bytes = 0;  // 0: no bound
   std::uint64_t max_backlog_bytes = 0;    // 0: volatile
