@@ -174,7 +174,9 @@ Status LogWriter::append_message(const MessageAppend& message) {
                                         std::to_string(next_seq_));
   }
   const MessageRecord head{message.seq, message.lane, message.frame_flags};
-  if (auto room = make_room(record_bytes(sizeof(head) + message.bytes.size()), SegmentUse::kMessages); !room) {
+  if (auto room = make_room(record_bytes(sizeof(head) + message.bytes.size()),
+                            message.urgent ? SegmentUse::kControl : SegmentUse::kMessages);
+      !room) {
     return room;
   }
   u16 flags = 0;
@@ -435,8 +437,12 @@ bool LogWriter::snapshot_frees(u64 seq) const {
       snapshot_->park_log_pos.empty()) {
     return false;  // it goes by itself
   }
-  return std::ranges::none_of(state_.parks, [&](const auto& park) {
-    return park.second.message_log_pos >= oldest.first_log_pos && park.second.message_log_pos < oldest.end_log_pos;
+  return !is_pinned(oldest);
+}
+
+bool LogWriter::is_pinned(const RetainedSegment& segment) const {
+  return std::ranges::any_of(state_.parks, [&](const auto& park) {
+    return park.second.message_log_pos >= segment.first_log_pos && park.second.message_log_pos < segment.end_log_pos;
   });
 }
 
@@ -450,6 +456,7 @@ Result<u64> LogWriter::retire(u64 seq) {
     if (oldest.next_seq > mark || oldest.end_log_pos > snapshot_->begin_log_pos) break;
     const auto park = std::ranges::lower_bound(snapshot_->park_log_pos, oldest.first_log_pos);
     if (park != snapshot_->park_log_pos.end() && *park < oldest.end_log_pos) break;
+    if (is_pinned(oldest)) break;  // parked since that snapshot
     if (auto recycled = pool_.recycle(oldest.number, oldest.bytes, !oldest.poisoned); !recycled) {
       return fail(recycled.error());
     }
@@ -468,6 +475,12 @@ Result<u64> LogWriter::retire(u64 seq) {
 u64 LogWriter::locate(u64 seq) const {
   const auto after = std::ranges::upper_bound(index_, seq, {}, &IndexEntry::seq);
   return std::max(oldest_log_pos(), after == index_.begin() ? 0 : std::prev(after)->log_pos);
+}
+
+bool LogWriter::holds(u64 seq) const {
+  const auto first =
+      std::ranges::find_if(index_, [&](const IndexEntry& entry) { return entry.log_pos >= this->oldest_log_pos(); });
+  return first != index_.end() && seq >= first->seq;
 }
 
 }  // namespace mooring::journal

@@ -64,8 +64,9 @@ struct MessageAppend {
   u32 lane = 0;
   u32 frame_flags = 0;
   std::span<const u8> bytes;
-  // A straggler brought forward so that its segment can retire: any seq below the next one.
+  // A parked message brought forward so that its segment can retire: any seq below the next one.
   bool copy = false;
+  bool urgent = false;  // frees more than it takes: also where the disk is full, as control records
 };
 
 // A segment that still holds something.
@@ -153,8 +154,10 @@ class LogWriter {
   // Any thread, one at a time: makes the reserve and the next segment. kDiskFull: try again when space is free.
   Status prepare() { return pool_.prepare(); }
 
-  // A log position at or before the block with this message: where LogReader::read starts.
+  // A log position at or before the block with this message, or with its copy.
   u64 locate(u64 seq) const;
+  // Is the message still where it was written first? (False: not known; perhaps its segment has retired.)
+  bool holds(u64 seq) const;
   const std::vector<IndexEntry>& index() const { return index_; }
   // Oldest first, without the one that is being written.
   const std::deque<RetainedSegment>& retained() const { return retained_; }
@@ -202,6 +205,7 @@ class LogWriter {
   Status reap_and_sync();
   Status rescue();
   void count_durable();
+  bool is_pinned(const RetainedSegment& segment) const;  // by a park
   bool has_bug(JournalBug bug) const { return options_.bug == bug; }
 
   Disk& disk_;

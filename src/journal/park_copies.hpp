@@ -15,7 +15,15 @@
 
 namespace mooring::journal {
 
-// Parks may pin this many segments before they are copied: each is written again at most once in so many segments.
+// The message of a park: by its seq while that is there, else from the place that its record names.
+Result<BacklogReader::Found> find_parked(const LogWriter& writer, BacklogReader& reader, const ParkRecord& park,
+                                         MessageView* message);
+
+// On a full disk so much may be copied into the reserve, which is for acknowledgements first: what it has beyond one full
+// block (LogOptions::small_segment_bytes).
+inline constexpr u64 kUrgentCopyBytes = u64{256} << 10;
+// Parks may pin this many segments before they are copied, and as long as the log is twice what they are: what is parked for good
+// is copied once whenever as much has gone through, not round and round.
 inline constexpr u64 kParksPinSegments = 4;
 
 // `seq`: every group has settled what is below. At most `most` parks; how many were brought. kDiskFull: later.

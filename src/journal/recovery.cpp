@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <unordered_set>
 
 #include "base/check.hpp"
 #include "base/kill_point.hpp"
@@ -148,20 +149,37 @@ Status tidy(Disk& disk, const LogScan& scan, std::vector<std::string>& quarantin
 // Copies the messages that somebody may still need into the one new segment.
 class SalvageVisitor : public LogVisitor {
  public:
-  SalvageVisitor(LogWriter& writer, LogVisitor& next) : writer_(writer), next_(next) {}
+  SalvageVisitor(LogWriter& writer, LogVisitor& next) : writer_(writer), next_(next) {
+    for (const auto& [key, park] : writer_.state().parks) lost_.insert(key.second);
+  }
   void message(const MessageView& message) override {
     if (!status_) return;
     const bool is_copy = (message.record_flags & kMessageCopy) != 0;
     if (is_copy ? message.seq >= writer_.next_seq() : message.seq < writer_.next_seq()) return;
     status_ = append_or_flush(writer_, {message.seq, message.lane, message.frame_flags, message.bytes, is_copy});
+    lost_.erase(message.seq);
     if (status_) next_.message(message);
   }
   const Status& status() const { return status_; }
+  // Parked messages that could not be read: nothing can come of them any more.
+  Status release_lost() {
+    const auto parks = writer_.state().parks;
+    for (const auto& [key, park] : parks) {
+      if (!lost_.contains(key.second)) continue;
+      Status released = writer_.append_release(key.first, key.second);
+      if (!released && released.error().code == Code::kFull) {
+        if (released = writer_.flush(); released) released = writer_.append_release(key.first, key.second);
+      }
+      if (!released) return released;
+    }
+    return {};
+  }
 
  private:
   LogWriter& writer_;
   LogVisitor& next_;
   Status status_;
+  std::unordered_set<u64> lost_;  // parked, and not met yet
 };
 
 Status salvage(Disk& disk, const LogOptions& options, const RecoverOptions& how, const LogScan& scan, LogStart start,
@@ -170,6 +188,13 @@ Status salvage(Disk& disk, const LogOptions& options, const RecoverOptions& how,
   for (const LogScan::SegmentScan& segment : scan.segments) total_bytes += segment.bytes;
   start.mark = {scan.end.log_pos, scan.first_seq};
   for (auto& [key, park] : start.state.parks) park.message_log_pos = start.mark.log_pos;
+  // What says that messages were settled or parked may be there where they are not: their seqs are given again.
+  std::erase_if(start.state.parks, [&](const auto& park) { return park.first.second >= scan.end.next_seq; });
+  for (auto& [index, group] : start.state.groups) {
+    group.base = std::min(group.base, scan.end.next_seq);
+    std::erase_if(group.runs, [&](const AckRun& run) { return run.first >= scan.end.next_seq; });
+    for (AckRun& run : group.runs) run.count = std::min(run.count, scan.end.next_seq - run.first);
+  }
   start.segment_flags = kStartsAnew | kPredecessorUnknown;
   start.prev_check = 0;
   start.predecessor = 0;
@@ -186,6 +211,7 @@ Status salvage(Disk& disk, const LogOptions& options, const RecoverOptions& how,
   const auto copied = scan_log(disk, again, copier);
   if (!copied) return fail(copied.error());
   if (!copier.status()) return copier.status();
+  if (auto done = copier.release_lost(); !done) return done;
   if (auto done = (*writer)->snapshot(); !done) return done;
   if (auto done = (*writer)->release_header(); !done) return done;
   // Proves all of it: the next opening need not keep it in memory.
@@ -359,6 +385,14 @@ Result<std::unique_ptr<LogWriter>> resume_log(Disk& disk, const LogOptions& opti
                               announced.next_seq, kPerhapsPoisoned});
     start.index.push_back({header.first_seq, header.first_log_pos});
     start.predecessor = *number;
+  }
+  // Memory does not know where a parked message lies in the log: at its seq, or, if that has retired, a copy of it
+  // anywhere behind the oldest segment.
+  const u64 oldest_seq = start.index.empty() ? ~u64{0} : start.index.front().seq;
+  for (auto& [key, park] : state.parks) {
+    if (park.message_log_pos != 0 || start.index.empty()) continue;
+    const auto after = std::ranges::upper_bound(start.index, key.second, {}, &IndexEntry::seq);
+    park.message_log_pos = key.second < oldest_seq ? start.index.front().log_pos : std::prev(after)->log_pos;
   }
   start.incarnation = incarnation + 1;
   start.mark = announced;

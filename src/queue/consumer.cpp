@@ -816,6 +816,8 @@ Code Consumer::wait_settled(u64 timeout_ns) {
 
 Code Consumer::ack_up_to(const Message& message) {
   if (Code code = check_usable(); code != Code::kOk) return code;
+  // Out of order, so it stands for itself.
+  if (table_.has_value() && lease_of(message).parked()) return ack(message);
   u64 settled_count = 0;
   bool wanted = A::load(room_->sleepers, std::memory_order_relaxed) != 0;
   if (auto* lane = std::get_if<ExclusiveLane>(&group_)) {
@@ -829,7 +831,7 @@ Code Consumer::ack_up_to(const Message& message) {
     wanted = wanted && !durable_;
     if (wanted) durable->raise_base();
     // What was given back has no buffer; the others up to here are settled by now.
-    std::erase_if(copied_, [&](const Copied& copied) {
+    if (settled_count != 0) std::erase_if(copied_, [&](const Copied& copied) {
       if (copied.seq > message.seq) return false;
       if (copies_.put(copied.slot)) --in_flight_;
       return true;

@@ -1,12 +1,19 @@
 #include "supervisor/durable_messages.hpp"
 
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
 
 #include <algorithm>
 
+#include "base/time.hpp"
 #include "journal/reading_disk.hpp"
 
 namespace mooring {
+namespace {
+
+constexpr u64 kRetryNs = kNsPerSecond;
+
+}  // namespace
 
 DurableMessages::DurableMessages(const Queue& queue, std::string log_path, LaneOf lane_of)
     : queue_(queue), log_path_(std::move(log_path)) {
@@ -35,6 +42,23 @@ bool DurableMessages::find_in_memory(u64 seq, FrameView* frame) {
 }
 
 Status DurableMessages::find_in_log(u64 seq, FrameView* frame) {
+  const u64 now_ns = monotonic_ns();
+  if (trouble_.has_value() && now_ns < retry_ns_) return fail(*trouble_);
+  Status read = read_log(seq, frame);
+  if (read) {
+    trouble_.reset();
+    return read;
+  }
+  if (!trouble_.has_value() || trouble_->text != read.error().text) {
+    spdlog::error("queue {}: message {}, which failed, cannot be read: {}; it stays where it is", queue_.name(), seq,
+                  read.error().text);
+  }
+  trouble_ = read.error();
+  retry_ns_ = now_ns + kRetryNs;
+  return read;
+}
+
+Status DurableMessages::read_log(u64 seq, FrameView* frame) {
   const layout::QueueState& state = queue_.files().state();
   journal::LogMark durable;
   // DURABLE: acquire, in this order: the log has everything below the seq by the position, and perhaps more.

@@ -32,6 +32,7 @@ class DurableMessages {
   using A = HardwareAtomics;
   bool find_in_memory(u64 seq, FrameView* frame);
   Status find_in_log(u64 seq, FrameView* frame);
+  Status read_log(u64 seq, FrameView* frame);
 
   const Queue& queue_;
   std::string log_path_;
@@ -39,6 +40,9 @@ class DurableMessages {
   std::vector<u8> copy_;
   std::unique_ptr<journal::Disk> disk_;
   std::unique_ptr<journal::BacklogReader> log_;
+  // A log that cannot be read is tried again after a while, not at every look: this thread serves other queues, too.
+  std::optional<Error> trouble_;
+  u64 retry_ns_ = 0;
 };
 
 }  // namespace mooring

@@ -102,7 +102,9 @@ Result<DurableOpening> open_durable(const File& shared_directory, uid_t owner, c
     if (!end) return fail(end.error());
     layout::QueueState& state = (*survived)->files().state();
     const journal::LogMark announced{A::load(state.log_mark, std::memory_order_acquire), end->seq};
-    auto resumed = journal::resume_log(*opening.disk, *options, announced, log_state_of(**survived, end->seq));
+    Result<journal::LogState> settled = log_state_of(**survived, end->seq);
+    if (!settled) return fail(settled.error());
+    auto resumed = journal::resume_log(*opening.disk, *options, announced, std::move(*settled));
     if (resumed) {
       opening.writer = std::move(*resumed);
       A::store(state.durable_seq, end->seq, std::memory_order_release);

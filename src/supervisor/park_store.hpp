@@ -26,6 +26,11 @@
 
 namespace mooring {
 
+// How many attempts a record has room for: as many as there can be, as far as they are kept.
+inline u32 attempt_room_of(const layout::GroupPolicy& policy) {
+  return policy.max_deliveries == 0 ? layout::kAttemptsMax : std::min(policy.max_deliveries, layout::kAttemptsMax);
+}
+
 class ParkStore {
  public:
   // `on_map(before, now)`: the file is mapped anew, `before` may be empty. (Others may cut it short under us.)

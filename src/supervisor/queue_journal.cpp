@@ -70,14 +70,14 @@ std::set<u64> acknowledged_parks(const GroupView& view) {
 
 }  // namespace
 
-journal::LogState log_state_of(const Queue& queue, u64 cap) {
+Result<journal::LogState> log_state_of(const Queue& queue, u64 cap) {
   journal::LogState state;
   std::map<u32, std::set<u64>> acknowledged;  // of the groups that are entered
   for (u32 index = 0; index < queue.constants().groups_max; ++index) {
     const layout::GroupSlot& slot = queue.files().group_slot(index);
     if (layout::slot_life(A::load(slot.slot, std::memory_order_acquire)) != layout::SlotLife::kLive) continue;
     Result<Mapping> mapping = queue.files().map_group(index, Access::read_only, /*prefault=*/true);
-    if (!mapping) continue;
+    if (!mapping) return fail(mapping.error());
     const GroupView view =
         view_group(mapping->data(), queue.constants().words, static_cast<u32>(queue.constants().parks));
     state.groups[index] = group_state(slot, scan_group(view, slot.mode == layout::GroupMode::kCompeting, cap));
@@ -89,14 +89,15 @@ journal::LogState log_state_of(const Queue& queue, u64 cap) {
     return is_in_log(waits) && acknowledged.contains(group) &&
            generation == layout::slot_generation(queue.files().group_slot(group).slot);
   };
-  // A damaged file: the keeper refuses the queue.
-  (void)each_parked(queue.files(), wants, /*with_payload=*/false, [&](const ParkedMessage& message) {
+  // A damaged file must not make the log forget what it has of it.
+  const Status walked = each_parked(queue.files(), wants, /*with_payload=*/false, [&](const ParkedMessage& message) {
     const layout::ParkRecord& record = message.record;
     if (record.seq < cap && !acknowledged[record.group].contains(record.seq)) {
       state.parks[{record.group, record.seq}] = park_in_log(record, message.word);
     }
     return true;
   });
+  if (!walked) return fail(walked.error());
   return state;
 }
 
@@ -482,6 +483,7 @@ Status QueueJournal::append_settings(u32 index, const layout::GroupSlot& slot) {
 
 void QueueJournal::note_park(const journal::ParkRecord& park) {
   const std::lock_guard lock(mutex_);
+  if (!trouble_.empty()) return;  // nothing is written any more; the store has it, for the next supervisor
   notes_.push_back({false, park});
 }
 
@@ -491,6 +493,7 @@ void QueueJournal::note_release(u32 group, u64 seq, u32 reason) {
   park.seq = seq;
   park.reason = reason;
   const std::lock_guard lock(mutex_);
+  if (!trouble_.empty()) return;
   notes_.push_back({true, park});
 }
 
@@ -649,8 +652,9 @@ void QueueJournal::retire() {
   const u64 lowest = lowest_settled();
   // A full disk has no room for copies; a message that cannot be read keeps its segment, and recovery will tell.
   if (auto brought = journal::bring_parks_forward(*writer_, reader_, lowest, kParksPerLook);
-      !brought && brought.error().code != Code::kDiskFull) {
-    spdlog::warn("queue {}: a parked message keeps its log long: {}", queue_->name(), brought.error().text);
+      !brought && brought.error().code != Code::kDiskFull && brought.error().text != copy_trouble_) {
+    copy_trouble_ = brought.error().text;
+    spdlog::warn("queue {}: a parked message keeps its log long: {}", queue_->name(), copy_trouble_);
   }
   // Only a newer snapshot lets go of what was drained since the last one.
   if (writer_->snapshot_due() || writer_->snapshot_frees(lowest)) {

@@ -58,7 +58,7 @@
 namespace mooring {
 
 // Every live group of a queue with what it has settled below `cap`.
-journal::LogState log_state_of(const Queue& queue, u64 cap);
+Result<journal::LogState> log_state_of(const Queue& queue, u64 cap);
 
 class QueueJournal {
  public:
@@ -157,6 +157,7 @@ class QueueJournal {
   std::vector<u8> spilled_;    // a private copy of a frame that may be overwritten under us
   u64 disk_full_since_ns_ = 0;
   u64 retired_ns_ = 0;
+  std::string copy_trouble_;  // said once
 
   std::atomic<bool> stopping_{false};
   mutable std::mutex mutex_;

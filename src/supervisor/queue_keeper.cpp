@@ -168,14 +168,7 @@ u64 QueueKeeper::acked_seq_of(u32 index) {
 // A message that this group has not let go of. Of a volatile queue nobody overwrites it; of a durable one it is good
 // until the next call.
 bool QueueKeeper::frame_of(u32 index, u64 seq, FrameView* frame) {
-  if (durable_messages_ != nullptr) {
-    const Status found = durable_messages_->find(seq, frame);
-    if (!found) {
-      spdlog::error("queue {}: group {}: message {}, which failed, cannot be read: {}; it stays where it is", name_,
-                    group_name(files_->group_slot(index)), seq, found.error().text);
-    }
-    return found.has_value();
-  }
+  if (durable_messages_ != nullptr) return durable_messages_->find(seq, frame).has_value();
   if (!queue_->is_spsc()) {
     u64 cell = 0;
     const OrderView order = queue_->order();

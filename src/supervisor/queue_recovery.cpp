@@ -10,7 +10,7 @@
 #include "base/time.hpp"
 #include "delivery/policy.hpp"
 #include "group/group_view.hpp"
-#include "journal/backlog_reader.hpp"
+#include "journal/park_copies.hpp"
 #include "queue/queue.hpp"
 #include "supervisor/park_log.hpp"
 #include "supervisor/park_store.hpp"
@@ -195,10 +195,10 @@ class Rebuilding {
   }
 
   // From the log into the store. 0: the log has lost it, and said so when it was salvaged.
-  Result<u64> place(u32 group, u64 seq, u64 log_pos) {
+  Result<u64> place(u32 group, const journal::ParkRecord& park) {
+    const u64 seq = park.seq;
     journal::MessageView message;
-    const auto found = log_pos == 0 ? log_.find(seq, writer_.durable(), &message)
-                                    : log_.find_from(log_pos, seq, writer_.durable(), &message);
+    const auto found = journal::find_parked(writer_, log_, park, &message);
     if (!found) {
       return fail(found.error().code,
                   fmt::format("queue {}: message {}, which waits beside the queue, cannot be read from the log: {}; "
@@ -215,7 +215,7 @@ class Rebuilding {
     frame.len = message.bytes.size();
     frame.seq = seq;
     frame.flags = message.frame_flags;
-    const u64 loc = parks_->place(frame, group, kFirstGeneration, layout::kAttemptsMax);
+    const u64 loc = parks_->place(frame, group, kFirstGeneration, attempt_room_of(files_->group_slot(group).policy));
     if (loc != 0) return loc;
     return fail(Code::kDiskFull, fmt::format("queue {}: no room for message {} in its park file: /dev/shm is full, or "
                                              "the file at its bound",
@@ -226,20 +226,25 @@ class Rebuilding {
     return std::min(std::max(logged.acquired, 1U), layout::kAcquiredMax);
   }
 
-  // What waited for a retry, and dead letters: as the log says. In the order of the log, so that it is read once.
+  // What waited for a retry, and dead letters: as the log says. In the order of the log, so that it is read once: those
+  // that are found by their seq, then the copies.
   Status restore_parks() {
     std::vector<const journal::ParkRecord*> order;
     for (const auto& [key, park] : writer_.state().parks) {
       if (key.second < next_seq_ && writer_.state().groups.contains(key.first)) order.push_back(&park);
     }
     std::stable_sort(order.begin(), order.end(),
-                     [](const auto* one, const auto* other) { return one->message_log_pos < other->message_log_pos; });
+                     [this](const auto* one, const auto* other) { return place_of(*one) < place_of(*other); });
     for (const journal::ParkRecord* park : order) {
-      const Result<u64> placed = place(park->group, park->seq, park->message_log_pos);
+      const Result<u64> placed = place(park->group, *park);
       if (!placed) return fail(placed.error());
       if (*placed != 0) restore(*placed, *park);
     }
     return {};
+  }
+
+  std::pair<bool, u64> place_of(const journal::ParkRecord& park) const {
+    return writer_.holds(park.seq) ? std::pair{false, park.seq} : std::pair{true, park.message_log_pos};
   }
 
   void restore(u64 loc, const journal::ParkRecord& logged) {
@@ -263,7 +268,9 @@ class Rebuilding {
   }
 
   Status park(const GroupView& view, u32 group, u32 index, u64 seq) {
-    const Result<u64> placed = place(group, seq, 0);
+    journal::ParkRecord straggler{};
+    straggler.seq = seq;
+    const Result<u64> placed = place(group, straggler);
     if (!placed) return fail(placed.error());
     if (*placed == 0) return {};
     layout::ParkEntry& entry = view.parks[index];

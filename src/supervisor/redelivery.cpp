@@ -336,8 +336,7 @@ bool Redelivery::place_message(u64 seq, u64* loc) {
   *loc = kNoSuchMessage;
   // Garbage stays where it is; a length that no message has must not look like a full store.
   if (!around_.frame(seq, &frame) || frame.len > around_.max_message_bytes) return false;
-  const u32 attempts = slot_.policy.max_deliveries == 0 ? layout::kAttemptsMax : slot_.policy.max_deliveries;
-  *loc = store_.place(frame, group_, generation_, std::min(attempts, layout::kAttemptsMax));
+  *loc = store_.place(frame, group_, generation_, attempt_room_of(slot_.policy));
   if (*loc == 0) {
     count(slot_.counters.store_full_total, 1);
     return false;

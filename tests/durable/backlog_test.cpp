@@ -452,6 +452,67 @@ TEST_P(Bounded, WhatEveryGroupHasSettledLeavesTheDisk) {
   EXPECT_TRUE(eventually([&] { return segments().size() <= 3; })) << segments().size();
 }
 
+// The log has rolled several times, and a supervisor that knows places in it has died: a dead letter's segment stays.
+TEST_P(Bounded, ADeadLetterOutlivesTheLogAroundIt) {
+  create(MOORING_OVERFLOW_BLOCK);
+  const auto dead_letters = [](Instance& instance) {
+    mooring_dead_filter filter;
+    mooring_dead_filter_init(&filter, sizeof filter);
+    filter.flags = MOORING_DRY_RUN;
+    std::uint64_t count = 0;
+    EXPECT_EQ(mooring_dead_redrive(instance.get(), "q", group(), &filter, 0, &count), MOORING_OK);
+    return count;
+  };
+  std::uint64_t next = 0;
+  std::vector<std::string> rejected;
+  const auto go_on = [&](std::uint64_t to) {
+    publish(next, to);
+    Instance instance(service_.path());
+    Consumer consumer = instance.open_consumer("q", group());
+    take(consumer, next, to - 1);
+    ASSERT_TRUE(consumer.ack_sync(*consumer.receive(kPatienceNs)));
+    next = to;
+  };
+  const auto reject = [&] {
+    publish(next, next + 1);
+    Instance instance(service_.path());
+    Consumer consumer = instance.open_consumer("q", group());
+    const auto bad = consumer.receive(kPatienceNs);
+    ASSERT_EQ(text_of(*bad), body_of(next));
+    ASSERT_EQ(mooring_reject(consumer.get(), &*bad, 7, "bad"), MOORING_OK);
+    rejected.push_back(body_of(next++));
+    EXPECT_TRUE(eventually([&] { return dead_letters(instance) == rejected.size(); }));
+  };
+  for (int round = 0; round < 3; ++round) {
+    go_on(next + 12'000);  // two segments
+    reject();
+    go_on(next + 8'000);
+    service_.kill_supervisor();
+    service_.start();
+    go_on(next + 12'000);
+    // Until nothing but what is parked keeps a segment: the log is short again.
+    EXPECT_TRUE(eventually([&] { return segments().size() <= 8; })) << segments().size();
+    service_.reboot();
+    Instance instance(service_.path());
+    EXPECT_EQ(dead_letters(instance), rejected.size());
+  }
+  for (int round = 0; round < 5; ++round) go_on(next + 12'000);
+  service_.kill_supervisor();
+  service_.start();
+  go_on(next + 12'000);
+  service_.reboot();
+  Instance instance(service_.path());
+  ASSERT_EQ(mooring_dead_redrive(instance.get(), "q", group(), nullptr, 0, nullptr), MOORING_OK);
+  Consumer consumer = instance.open_consumer("q", group());
+  while (!rejected.empty()) {
+    const auto message = consumer.receive(kPatienceNs);
+    ASSERT_TRUE(message.has_value());
+    // Others were acknowledged in the last moment before the power was cut.
+    ASSERT_TRUE(std::erase(rejected, text_of(*message)) == 1 || (message->flags & MOORING_REDELIVERED) != 0);
+    ASSERT_TRUE(consumer.ack(*message));
+  }
+}
+
 TEST_P(Bounded, WhoWaitsForRoomGoesOnAsItIsDrained) {
   create(MOORING_OVERFLOW_BLOCK);
   Instance instance(service_.path());

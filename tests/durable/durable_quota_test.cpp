@@ -92,6 +92,32 @@ TEST_P(Quota, UsedUpItRefusesAndAcknowledgingMakesRoom) {
   }
 }
 
+// One dead letter in the oldest segment does not hold what was drained behind it.
+TEST_P(Quota, UsedUpWithADeadLetterItIsFreedByAcknowledging) {
+  Instance instance(service_.path());
+  instance.create_queue("q", options(kQuota));
+  std::uint64_t sent = 0;
+  std::uint64_t begun = 0;
+  Producer producer = instance.open_producer("q");
+  ASSERT_TRUE(published_in_the_end(producer, &sent, &begun));
+  Consumer consumer = instance.open_consumer("q");
+  const auto bad = consumer.receive(kPatienceNs);
+  ASSERT_TRUE(bad.has_value());
+  ASSERT_EQ(mooring_reject(consumer.get(), &*bad, 1, "bad"), MOORING_OK);
+  std::uint64_t received = 1;
+  for (int lap = 0; lap < 3; ++lap) {
+    SCOPED_TRACE(lap);
+    ASSERT_TRUE(published_in_the_end(producer, &sent, &begun));
+    publish_until_refused(producer, &sent, &begun);
+    for (; received < sent; ++received) {
+      const auto message = consumer.receive(kPatienceNs);
+      ASSERT_TRUE(message.has_value());
+      ASSERT_EQ(std::stoull(text_of(*message)), received);
+      ASSERT_TRUE(consumer.ack(*message));
+    }
+  }
+}
+
 TEST_P(Quota, AQueueThatHasUsedItUpComesBackFromItsLog) {
   std::uint64_t sent = 0;
   std::uint64_t begun = 0;
