@@ -55,6 +55,10 @@ class DiskFile {
   virtual Result<u64> size_bytes() = 0;
   // How many bytes were read: fewer than asked only at the end of the file.
   virtual Result<u64> read(u64 offset, std::span<u8> bytes) = 0;
+  // Begins a read into bytes that are nobody else's until finish_read(), which waits for it and says what read() would.
+  // One at a time. Only a hint, like false, which says "not now": unless a disk can do better it is read at the finish.
+  virtual bool begin_read(u64 offset, std::span<u8> bytes);
+  virtual Result<u64> finish_read();
   // All of it or an error.
   virtual Status write(u64 offset, std::span<const u8> bytes) = 0;
   // Begins a write; the bytes stay as they are until reap(), which waits for it: all of it or an error. One at a time.
@@ -63,6 +67,10 @@ class DiskFile {
   virtual Status sync() = 0;
   // An exclusive lock on this open file description: it outlives a killed process until its last write has landed.
   virtual Status lock(u64 wait_ns) = 0;
+
+ private:
+  u64 begun_offset_ = 0;
+  std::span<u8> begun_bytes_;
 };
 
 enum class DiskAccess { read_only, read_write };

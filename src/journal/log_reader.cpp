@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <limits>
+#include <utility>
 
 #include "journal/block_hash.hpp"
 #include "journal/block_window.hpp"
@@ -33,7 +34,10 @@ class Scanner {
     if (scan_.facts.version_unknown || scan_.facts.foreign) return finish();
     choose_segments();
     for (const std::unique_ptr<SegmentFile>& file : files_) {
-      if (!file->begun) look_at_unbegun(*file);
+      if (file->begun) continue;
+      file->window->lend(std::exchange(memory_, {}));
+      look_at_unbegun(*file);
+      memory_ = file->window->release();
     }
     if (!walk_order_.empty()) {
       if (auto walked = walk(); !walked) return fail(walked.error());
@@ -64,7 +68,7 @@ class Scanner {
       file->file = std::move(*opened);
       const auto size = file->file->size_bytes();
       if (!size) return fail(size.error());
-      file->window = std::make_unique<Window>(*file->file, *size, options_.window_bytes);
+      file->window = std::make_unique<Window>(*file->file, *size, options_.window_bytes, /*reads_ahead=*/true);
       scan_.number_max = std::max(scan_.number_max, *number);
       read_header(*file);
       files_.push_back(std::move(file));
@@ -73,15 +77,17 @@ class Scanner {
     return {};
   }
 
+  // By itself: a log has many segments, and a window of each would be read, and kept, before its turn.
   void read_header(SegmentFile& file) {
-    const auto page = file.window->at(0, kSegmentHeaderBytes);
-    if (!page) {
+    const auto got = file.file->read(0, page_.span());
+    if (!got) {
       file.is_readable = false;
       return;
     }
-    if (page->size() < kSegmentHeaderBytes) return;
+    scan_.bytes_read += *got;
+    if (*got < kSegmentHeaderBytes) return;
     SegmentHeader& header = file.header;
-    std::memcpy(&header, page->data(), sizeof(header));
+    std::memcpy(&header, page_.data(), sizeof(header));
     if (header.magic != kSegmentMagic || header.check != segment_check(header)) return;
     if (header.version != kFormatVersion) {
       scan_.facts.version_unknown = true;
@@ -190,8 +196,10 @@ class Scanner {
                                   header.incarnation,
                                   true};
       visitor_.segment(file.name, header);
+      file.window->lend(std::exchange(memory_, {}));
       if (header.first_log_pos >= end_log_pos) {
         look_for_ghost(file, i);
+        memory_ = file.window->release();
         scan_.segments.push_back(report);
         continue;
       }
@@ -206,9 +214,11 @@ class Scanner {
       at_ = {header.first_log_pos, header.first_seq};
       if (auto walked = walk_segment(file, end_log_pos, end_seq, report); !walked) return walked;
       scan_.segments.push_back(report);
-      if (end_log_pos == kNoEnd) continue;
-      if (at_.log_pos != end_log_pos) explain_hole(file, i, end_log_pos);
-      look_for_ghost(file, i);
+      if (end_log_pos != kNoEnd) {
+        if (at_.log_pos != end_log_pos) explain_hole(file, i, end_log_pos);
+        look_for_ghost(file, i);
+      }
+      memory_ = file.window->release();
     }
     scan_.end = at_;
     return {};
@@ -305,7 +315,7 @@ class Scanner {
       const LogMark before = at_;
       if (auto taken = take_block(file, view, offset, end_seq, report); !taken) return taken;
       if (is_last) {
-        tail_.push_back({before, check_at_, number_at_, {view.body.begin(), view.body.end()}});
+        keep(before, view.body);
       }
       at_.log_pos += view.header.bytes;
       check_at_ = view.header.check;
@@ -323,7 +333,21 @@ class Scanner {
     scan_.proven = mark;
     scan_.proven_check = check;
     scan_.proven_number = number;
-    tail_.clear();
+    forget(tail_.size());
+  }
+
+  // What may have to be written again.
+  void keep(const LogMark& begin, std::span<const u8> body) {
+    std::vector<u8> copy = std::exchange(spare_body_, {});
+    copy.assign(body.begin(), body.end());
+    tail_.push_back({begin, check_at_, number_at_, std::move(copy)});
+  }
+
+  // The memory of one is kept: each block is copied, and the next one proves most of them.
+  void forget(std::size_t count) {
+    if (count == 0) return;
+    spare_body_ = std::move(tail_.front().body);
+    tail_.erase(tail_.begin(), tail_.begin() + static_cast<std::ptrdiff_t>(count));
   }
 
   // A block says that everything below `log_pos` was announced: what was kept of it need not be written again.
@@ -337,7 +361,7 @@ class Scanner {
       scan_.proven = tail_[i].begin;
       scan_.proven_check = tail_[i].prev_check;
       scan_.proven_number = tail_[i].prev_number;
-      tail_.erase(tail_.begin(), tail_.begin() + static_cast<std::ptrdiff_t>(i));
+      forget(i);
       return;
     }
   }
@@ -534,6 +558,8 @@ class Scanner {
   bool check_;
   LogScan scan_;
   bool uuid_known_ = false;
+  AlignedBuffer page_{kSegmentHeaderBytes};
+  AlignedBuffer memory_;  // of the window of the file that is being read
   std::vector<std::unique_ptr<SegmentFile>> files_;
   std::vector<SegmentFile*> walk_order_;
   std::vector<std::pair<u64, u64>> limits_;  // beside walk_order_: end log_pos, end seq
@@ -543,6 +569,7 @@ class Scanner {
   u64 number_at_ = 0;
   bool resuming_ = false;  // the first block behind damage: its seqs may jump
   std::vector<Tail> tail_;
+  std::vector<u8> spare_body_;
   SnapshotCollector snapshot_;
 };
 

@@ -19,11 +19,11 @@ namespace mooring::journal {
 Result<BacklogReader::Found> find_parked(const LogWriter& writer, BacklogReader& reader, const ParkRecord& park,
                                          MessageView* message);
 
-// On a full disk so much may be copied into the reserve, which is for acknowledgements first: what it has beyond one full
-// block (LogOptions::small_segment_bytes).
+// On a full disk so much may be copied into the reserve, which is for acknowledgements first: what it has beyond one
+// full block (LogOptions::small_segment_bytes).
 inline constexpr u64 kUrgentCopyBytes = u64{256} << 10;
-// Parks may pin this many segments before they are copied, and as long as the log is twice what they are: what is parked for good
-// is copied once whenever as much has gone through, not round and round.
+// Parks may pin this many segments before they are copied, and half of the log: what is parked for good is copied once
+// whenever as much has gone through, not round and round.
 inline constexpr u64 kParksPinSegments = 4;
 
 // `seq`: every group has settled what is below. At most `most` parks; how many were brought. kDiskFull: later.

@@ -11,6 +11,7 @@
 #include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "base/time.hpp"
 
@@ -76,7 +77,7 @@ class PosixDisk::Ring {
     buffers_.clear();
   }
 
-  Status submit(int fd, u64 offset, std::span<const u8> bytes) {
+  Status submit_write(int fd, u64 offset, std::span<const u8> bytes) {
     io_uring_sqe* entry = ::io_uring_get_sqe(&ring_);
     if (entry == nullptr) return fail(Code::kIo, "the io_uring submission queue is full");
     const auto size = static_cast<unsigned>(bytes.size());
@@ -86,13 +87,14 @@ class PosixDisk::Ring {
     } else {
       ::io_uring_prep_write(entry, fd, bytes.data(), size, offset);
     }
-    int submitted = 0;
-    do {
-      submitted = ::io_uring_submit(&ring_);
-    } while (submitted == -EINTR);
-    if (submitted < 0) return fail_errno(-submitted, "cannot submit a write to io_uring");
-    if (submitted != 1) return fail(Code::kIo, "io_uring took no write");
-    return {};
+    return submit();
+  }
+
+  Status submit_read(int fd, u64 offset, std::span<u8> bytes) {
+    io_uring_sqe* entry = ::io_uring_get_sqe(&ring_);
+    if (entry == nullptr) return fail(Code::kIo, "the io_uring submission queue is full");
+    ::io_uring_prep_read(entry, fd, bytes.data(), static_cast<unsigned>(bytes.size()), offset);
+    return submit();
   }
 
   Result<u64> reap() {
@@ -102,14 +104,25 @@ class PosixDisk::Ring {
       result = ::io_uring_wait_cqe(&ring_, &completion);
     } while (result == -EINTR);
     if (result < 0) return fail_errno(-result, "cannot wait for io_uring");
-    const int written = completion->res;
+    const int done = completion->res;
     ::io_uring_cqe_seen(&ring_, completion);
-    if (written < 0) return fail_errno(-written, "a write failed");
-    return static_cast<u64>(written);
+    if (done < 0) return fail_errno(-done, "a transfer failed");
+    return static_cast<u64>(done);
   }
+
+  bool is_reading = false;  // of a ring for reads: some file's read is in flight
 
  private:
   Ring() = default;
+  Status submit() {
+    int submitted = 0;
+    do {
+      submitted = ::io_uring_submit(&ring_);
+    } while (submitted == -EINTR);
+    if (submitted < 0) return fail_errno(-submitted, "cannot submit to io_uring");
+    if (submitted != 1) return fail(Code::kIo, "io_uring took nothing");
+    return {};
+  }
   int buffer_of(std::span<const u8> bytes) const {
     for (std::size_t i = 0; i < buffers_.size(); ++i) {
       const auto* begin = static_cast<const u8*>(buffers_[i].iov_base);
@@ -127,9 +140,10 @@ class PosixDisk::Ring {
 
 class PosixDisk::PosixFile final : public DiskFile {
  public:
-  PosixFile(File file, Ring* ring, bool syncs) : file_(std::move(file)), ring_(ring), syncs_(syncs) {}
+  PosixFile(File file, PosixDisk& disk) : file_(std::move(file)), disk_(disk), ring_(disk.ring_.get()) {}
   ~PosixFile() override {
     if (in_flight_bytes_ != 0) static_cast<void>(PosixFile::reap());
+    if (!ahead_.empty()) static_cast<void>(PosixFile::finish_read());
   }
 
   Result<u64> size_bytes() override { return file_size(file_); }
@@ -148,6 +162,27 @@ class PosixDisk::PosixFile final : public DiskFile {
       if (done % kBlockAlignment != 0) break;  // The end of the file: another O_DIRECT read would not be aligned.
     }
     return done;
+  }
+
+  bool begin_read(u64 offset, std::span<u8> bytes) override {
+    Ring* const ring = disk_.read_ring();
+    if (ring == nullptr || ring->is_reading) return false;
+    ring->is_reading = true;  // for good if it refuses: the entry may still be in its queue
+    if (!ring->submit_read(file_.fd(), offset, bytes)) return false;
+    ahead_offset_ = offset;
+    ahead_ = bytes;
+    return true;
+  }
+
+  Result<u64> finish_read() override {
+    const std::span<u8> asked = std::exchange(ahead_, {});
+    disk_.read_ring_->is_reading = false;
+    const Result<u64> got = disk_.read_ring_->reap();
+    if (!got) return fail(got.error().code, path_text(file_) + ": " + got.error().text);
+    if (*got == asked.size() || *got % kBlockAlignment != 0) return got;
+    const Result<u64> rest = read(ahead_offset_ + *got, asked.subspan(*got));
+    if (!rest) return rest;
+    return *got + *rest;
   }
 
   Status write(u64 offset, std::span<const u8> bytes) override {
@@ -173,7 +208,7 @@ class PosixDisk::PosixFile final : public DiskFile {
       sent_ = write(offset, bytes);
       return sent_;
     }
-    if (auto submitted = ring_->submit(file_.fd(), offset, bytes); !submitted) return submitted;
+    if (auto submitted = ring_->submit_write(file_.fd(), offset, bytes); !submitted) return submitted;
     in_flight_bytes_ = bytes.size();
     return {};
   }
@@ -190,7 +225,7 @@ class PosixDisk::PosixFile final : public DiskFile {
   }
 
   Status sync() override {
-    if (!syncs_) return {};
+    if (!disk_.options_.sync) return {};
     if (::fdatasync(file_.fd()) == 0) return {};
     return fail_errno(errno, "cannot sync " + path_text(file_));
   }
@@ -199,9 +234,11 @@ class PosixDisk::PosixFile final : public DiskFile {
 
  private:
   File file_;
+  PosixDisk& disk_;
   Ring* ring_;
-  bool syncs_;
   u64 in_flight_bytes_ = 0;
+  u64 ahead_offset_ = 0;
+  std::span<u8> ahead_;  // in flight
   Status sent_;
 };
 
@@ -246,6 +283,13 @@ void PosixDisk::lose(bool Capabilities::*what, const std::string& why) {
   capabilities_.text += why;
 }
 
+// Null: no io_uring.
+PosixDisk::Ring* PosixDisk::read_ring() {
+  int error_number = 0;
+  if (read_ring_ == nullptr && ring_ != nullptr) read_ring_ = Ring::make(error_number);
+  return read_ring_.get();
+}
+
 std::string PosixDisk::name() const { return name_; }
 Capabilities PosixDisk::capabilities() const { return capabilities_; }
 
@@ -276,7 +320,7 @@ Result<std::unique_ptr<DiskFile>> PosixDisk::open_with(const std::string& name, 
   struct stat info {};
   if (::fstat(fd, &info) != 0) return fail_errno(errno, "cannot look at " + path);
   if (!S_ISREG(info.st_mode)) return fail(Code::kPermission, path + " is not a regular file; refusing");
-  return std::make_unique<PosixFile>(std::move(file), ring_.get(), options_.sync);
+  return std::make_unique<PosixFile>(std::move(file), *this);
 }
 
 Result<std::unique_ptr<DiskFile>> PosixDisk::create(const std::string& name) {

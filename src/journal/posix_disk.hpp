@@ -1,14 +1,15 @@
-// The disk of Linux: one directory, O_DIRECT, and io_uring for large writes.
+// The disk of Linux: one directory, O_DIRECT, and io_uring for large writes and for reading ahead.
 //
 // WHAT FALLS BACK TO WHAT, each told in capabilities().text with the likely cause:
 //   O_DIRECT                refused by the file system (EINVAL): the page cache
 //   registered buffers      refused (ENOMEM: memlock): plain buffers
-//   io_uring                refused (EPERM, ENOSYS, ENOMEM: seccomp, io_uring_disabled, memlock): pwrite
+//   io_uring                refused (EPERM, ENOSYS, ENOMEM: seccomp, io_uring_disabled, memlock): pwrite, pread
 // No registered files (their locks linger after a kill, core.md A4), no DSYNC and no fsync through the ring (A23), no
 // polling thread. Everything is O_CLOEXEC. The lock of a segment is a flock on the description its writes go through,
 // so it outlives a killed process until the last of them has landed.
 //
-// THREADS  submit and reap: one thread, the one that registers buffers. The rest: any, on different files.
+// THREADS  submit and reap: one thread, the one that registers buffers. begin_read and finish_read: one thread. The
+//          rest: any, on different files.
 //
 // TESTED BY  journal/posix_disk_test
 #pragma once
@@ -53,13 +54,15 @@ class PosixDisk final : public Disk {
   class PosixFile;
   PosixDisk(File directory, const PosixDiskOptions& options);
   Result<std::unique_ptr<DiskFile>> open_with(const std::string& name, int how);
+  Ring* read_ring();
   void lose(bool Capabilities::*what, const std::string& why);
 
   File directory_;
   std::string name_;
   PosixDiskOptions options_;
   Capabilities capabilities_;
-  std::unique_ptr<Ring> ring_;  // null: pwrite
+  std::unique_ptr<Ring> ring_;       // null: pwrite
+  std::unique_ptr<Ring> read_ring_;  // made by the first begin_read, so that a write never waits for a read's end
 };
 
 }  // namespace mooring::journal

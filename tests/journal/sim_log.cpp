@@ -133,6 +133,7 @@ void SimLog::change_something() {
       park.state = static_cast<u32>(random_.below(4));
       park.seq = next_seq - std::min<u64>(next_seq - log_options_.first_seq, random_.below(10));
       park.failed = static_cast<u32>(random_.below(9));
+      park.message_log_pos = writer_->locate(park.seq);
       note(writer_->append_park(park));
       break;
     }

@@ -126,12 +126,14 @@ function(mooring_case name)
                ENVIRONMENT "TSAN_OPTIONS=halt_on_error=1;UBSAN_OPTIONS=print_stacktrace=1")
 endfunction()
 
-# mooring_test(<program> SOURCES file... [LIBRARIES lib...] LABELS label... [TIMEOUT seconds])
+# mooring_test(<program> SOURCES file... [LIBRARIES lib...] LABELS label... [TIMEOUT seconds] [PARAMETERS name...])
 #
 # A GoogleTest program and the CTest test that runs all of it. gtest_main is there for sources without a main().
+# PARAMETERS: a CTest test for each of these parameters of its cases instead, <program>_<name>, so that they run side by
+# side: for programs that wait more than they compute.
 # Sources see MOORING_SOURCE_DIR and MOORING_BIN_DIR, and include from tests/ ("support/...") and src/.
 function(mooring_test name)
-  cmake_parse_arguments(PARSE_ARGV 1 test "" "TIMEOUT" "SOURCES;LIBRARIES;LABELS")
+  cmake_parse_arguments(PARSE_ARGV 1 test "" "TIMEOUT" "SOURCES;LIBRARIES;LABELS;PARAMETERS")
   if(NOT test_SOURCES)
     message(FATAL_ERROR "mooring_test(${name}) needs SOURCES.")
   endif()
@@ -141,11 +143,21 @@ function(mooring_test name)
   target_compile_definitions(
     ${name} PRIVATE MOORING_SOURCE_DIR="${CMAKE_SOURCE_DIR}" MOORING_BIN_DIR="${CMAKE_RUNTIME_OUTPUT_DIRECTORY}")
   target_link_libraries(${name} PRIVATE ${test_LIBRARIES} mooring_settings GTest::gmock GTest::gtest_main)
-  mooring_case(
-    ${name}
-    COMMAND ${MOORING_TEST_LAUNCHER} "$<TARGET_FILE:${name}>"
-    LABELS ${test_LABELS}
-    TIMEOUT ${test_TIMEOUT})
+  foreach(parameter IN LISTS test_PARAMETERS)
+    mooring_case(
+      ${name}_${parameter}
+      COMMAND ${MOORING_TEST_LAUNCHER} "$<TARGET_FILE:${name}>" "--gtest_filter=*/${parameter}"
+      LABELS ${test_LABELS}
+      TIMEOUT ${test_TIMEOUT})
+    set_tests_properties(${name}_${parameter} PROPERTIES PROCESSORS 1)
+  endforeach()
+  if(NOT test_PARAMETERS)
+    mooring_case(
+      ${name}
+      COMMAND ${MOORING_TEST_LAUNCHER} "$<TARGET_FILE:${name}>"
+      LABELS ${test_LABELS}
+      TIMEOUT ${test_TIMEOUT})
+  endif()
 endfunction()
 
 # mooring_bench(<program> [SOURCES file...] [LIBRARIES lib...] [SMOKE argument...] [TIMEOUT seconds])
