@@ -4,6 +4,7 @@
 // from the park file instead. Exclusive groups read in place: nothing passes them on a queue that blocks or rejects.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <span>
 #include <variant>
@@ -68,6 +69,15 @@ class Consumer {
   Code extend(Message* message);
   // Of several that were received the application handles this one now: a crash is charged to it alone.
   Code handling(const Message& message);
+  // None of them any more: whoever still works at one is not charged for the end of this process.
+  Code handling_none();
+
+  // Any thread, while receive waits or not: the wait under way and every later one end with kInterrupted, for good.
+  void interrupt();
+
+  bool is_exclusive() const { return group_slot_->mode == layout::GroupMode::kExclusive; }
+  // How long a message may be held without an extend, as the group is set now; 0: for ever.
+  u64 ack_wait_ns() const;
 
   // A descriptor that is readable while messages may be ready. Made on first use; owned by the consumer.
   Result<int> descriptor();
@@ -159,6 +169,7 @@ class Consumer {
   layout::FailReason untimely_ = layout::FailReason::kNone;  // why the message just looked at is not given out
   bool skipped_alone_ = false;   // the last look passed over one that is given out alone
   std::unique_ptr<WakeDescriptor> descriptor_;
+  std::atomic<bool> interrupted_ = false;  // by any thread
 };
 
 }  // namespace mooring
