@@ -41,7 +41,8 @@ const std::map<std::string, std::vector<std::string>> kArrows = {
     {"group", {"ring"}},
     {"queue", {"group", "message", "segment", "journal"}},
     {"supervisor", {"queue", "journal", "delivery"}},
-    {"capi", {"queue", "mooring"}},
+    {"worker", {"queue"}},
+    {"capi", {"worker", "mooring"}},
     {"mooring", {}},
 };
 

@@ -27,8 +27,8 @@
  *   3. Option structs begin with their size and are filled by their _init function; null means all defaults. New
  *      options are added at the end: programs built against an older header go on working.
  *   4. Handles are opaque. An instance may be used by several threads at once; a producer or a consumer by one thread
- *      at a time. Closing null does nothing. Nothing here is async-signal-safe; a signal ends a wait with
- *      MOORING_INTERRUPTED.
+ *      at a time. Closing null does nothing. Nothing here but mooring_worker_stop is async-signal-safe; a signal ends a
+ *      wait with MOORING_INTERRUPTED.
  *   5. Nothing aborts, exits, prints or throws. Shared memory is read with distrust: garbage in it is
  *      MOORING_ERR_CORRUPT, never a crash. (A file of a queue that is cut short by its owner while it is mapped is the
  *      exception: the kernel sends SIGBUS. The supervisor survives that; a client's signal handlers are its own.)
@@ -619,6 +619,132 @@ MOORING_API int mooring_handling(mooring_consumer* consumer, const mooring_messa
  * The first call of a process starts a library thread that serves all its descriptors. A readiness may be spurious (one
  * each five seconds in an idle queue, so that a publisher stopped half-way cannot make it deaf). */
 MOORING_API int mooring_consumer_fd(mooring_consumer* consumer, int* fd);
+
+/* ---- Workers: the loop around a handler. It receives, calls the handler, and settles by what that returns; it extends
+ * leases, drains at a signal, and leaves exact blame behind when it is killed. C++: mooring/worker.hpp. ------------ */
+
+typedef struct mooring_worker mooring_worker;
+
+/* What a handler returns. Any other number is a failure, too: MOORING_NACK with the number as its code. */
+#define MOORING_ACK 0     /* done: acknowledged */
+#define MOORING_NACK 1    /* failed, and may go well another time: again by the group's settings, or after delay_ns */
+#define MOORING_REJECT 2  /* never will go well: a dead letter at once, with code and text */
+#define MOORING_RELEASE 3 /* not done, and no failure (not mine, stopping): READY again at once, uncounted, for any
+                             consumer, also this one */
+
+/* One call of a handler. The library fills in what comes first; the handler may set the rest, which is kept in the
+ * message's history. */
+typedef struct mooring_worker_call {
+  uint32_t thread;   /* which of the worker's threads this is: 0 to concurrency - 1 */
+  uint32_t code;     /* MOORING_NACK, MOORING_REJECT: of the application; 0 as it comes */
+  uint64_t delay_ns; /* MOORING_NACK: before the next delivery; MOORING_BY_POLICY as it comes */
+  char text[512];    /* MOORING_NACK, MOORING_REJECT: NUL-terminated; empty as it comes */
+} mooring_worker_call;
+
+/* The handler.
+ *   message   as mooring_receive gives it; its data are valid until the handler returns. The worker settles it: do not.
+ *   user      as mooring_worker_run was given it.
+ * Threads   it runs in `concurrency` threads at once, each with the signal mask of mooring_worker_run's caller. It must
+ *           not throw, and must not end its thread. */
+typedef int (*mooring_worker_handler)(const mooring_message* message, mooring_worker_call* call, void* user);
+
+/* Called once for a call of the handler that takes longer than handler_timeout_ns, from the thread of
+ * mooring_worker_run, while the handler runs on: to log it, to cancel what it waits for, to end the process.
+ *   running_ns   for how long it has run at least.
+ * Keep it short: no lease of this worker is extended while it runs, and the handler's settlement waits for it. */
+typedef void (*mooring_worker_late)(const mooring_message* message, uint64_t running_ns, void* user);
+
+#define MOORING_DRAIN_ON_SIGNALS 1u /* flag: SIGTERM and SIGINT drain the worker, see mooring_worker_run */
+
+typedef struct mooring_worker_options {
+  size_t size;
+  uint32_t concurrency;        /* threads, each with a seat of its own; 0: 1; at most 1024. Exclusive groups: 1 */
+  uint32_t prefetch;           /* messages that a thread takes at once; 0: 1; at most 4096, and what the group deals
+                                  out. Above 1 pays where a handler takes microseconds; what waits behind a slow one
+                                  waits with it */
+  uint32_t flags;              /* MOORING_DRAIN_ON_SIGNALS */
+  uint32_t wait;               /* MOORING_WAIT_... */
+  uint64_t spin_ns;            /* adaptive: how long to spin before sleeping; 0: 10 us */
+  uint64_t handler_timeout_ns; /* a call that takes longer is late, see below; 0: none is */
+  uint64_t drain_timeout_ns;   /* how long a drain waits for handlers; MOORING_FOREVER (default) */
+  mooring_worker_late late;    /* null: nobody is told */
+  void* late_user;             /* for `late` */
+} mooring_worker_options;
+MOORING_API void mooring_worker_options_init(mooring_worker_options* options, size_t size);
+
+/* mooring_worker_open: take the seats for a worker of a group (null: "default").
+ *   options   null: one thread, one message at a time.
+ *   worker    out; null on failure. Nothing is received before mooring_worker_run.
+ * Returns   MOORING_OK
+ *           MOORING_ERR_BAD_ARGUMENT  an option is out of range, or concurrency is above 1 and the group exclusive.
+ *           MOORING_ERR_NO_SEAT       not as many seats as threads are free (consumers_max of the queue; the one of an
+ *                                     exclusive group): fewer threads, or close consumers. None is kept.
+ *           as mooring_consumer_open  for the rest. */
+MOORING_API int mooring_worker_open(mooring_instance* instance, const char* queue, const char* group,
+                                    const mooring_worker_options* options, mooring_worker** worker);
+
+/* mooring_worker_run: handle messages until the worker is stopped. It runs once.
+ *   handler, user   what to call for each message. The calling thread handles none: it watches.
+ *
+ * Leases    While a call takes longer than the group's ack_wait, the worker extends its lease and those of what it took
+ *           beside it: nothing is given out again because it takes long.
+ * Late      A call that takes longer than handler_timeout_ns (never less; half as much more at most while this process
+ *           gets its share of a core) cannot be ended from outside, and its message is not taken from it: `late` is
+ *           told, its lease is extended no more, and what waits behind it is released. In a competing group with an
+ *           ack_wait the message is then given out again after ack_wait, one failure counted; the handler's settlement,
+ *           if it still comes, is MOORING_STALE and only counted. In an exclusive group, or without ack_wait, `late` is
+ *           all that happens.
+ * Order     In an exclusive group a message that is nacked or released comes again before anything later, whatever
+ *           `prefetch` is.
+ * Drain     Begun by mooring_worker_stop, by a failure, or with MOORING_DRAIN_ON_SIGNALS by SIGTERM or SIGINT: nothing
+ *           more is received, what no handler has begun with is released uncounted, handlers may end and are settled as
+ *           ever, seats are closed. After drain_timeout_ns, or at a second signal, the handlers that still run are left
+ *           behind: see MOORING_TIMEOUT.
+ * Signals   With the flag, sigaction for SIGTERM and SIGINT is set when this begins and put back when it returns. An
+ *           action of the application's is called as well; a signal that it ignores stays ignored. Without the flag
+ *           nothing is touched. Which signal it was: mooring_worker_get_stats.
+ * Returns   MOORING_OK       stopped and drained: it holds nothing any more.
+ *           MOORING_TIMEOUT  the drain's time was over and handlers still run, in threads that keep their seats. What
+ *                            returns yet is settled; if the process ends, what does not comes again at once, uncounted.
+ *                            `handler`, `user` and what they use must last until the process ends; end it soon.
+ *           MOORING_ERR_BAD_ARGUMENT  a null pointer, or this worker has run: open another.
+ *           MOORING_ERR_NO_MEMORY     no thread could be started, or as below.
+ *           as mooring_receive        a failure in one thread: the others are drained, and the detail is that one's.
+ *                                     Handlers left behind then are told by `handling` of mooring_worker_get_stats.
+ * Crash     the message in the handler is charged with a failure, and nothing else: what was taken beside it comes
+ *           again at once, uncounted. The same holds for each thread.
+ * Threads   any, one at a time for each worker. */
+MOORING_API int mooring_worker_run(mooring_worker* worker, mooring_worker_handler handler, void* user);
+
+/* mooring_worker_stop: begin the drain; returns at once. Before mooring_worker_run it makes that return at once.
+ * Threads   any, also a handler of this worker. Async-signal-safe. The worker must not be closed meanwhile. */
+MOORING_API void mooring_worker_stop(mooring_worker* worker);
+
+/* mooring_worker_is_stopping: 1 once the drain is asked for or has begun, else 0. For handlers that take long: they may
+ * return MOORING_RELEASE. Threads any. */
+MOORING_API int mooring_worker_is_stopping(const mooring_worker* worker);
+
+typedef struct mooring_worker_stats {
+  size_t size;
+  uint64_t acked; /* messages by how they were settled */
+  uint64_t nacked;
+  uint64_t rejected;
+  uint64_t released;
+  uint64_t stale;    /* settled too late, given out again meanwhile: raise ack_wait, or look who stops this process */
+  uint64_t late;     /* calls that took longer than handler_timeout_ns */
+  uint32_t handling; /* handlers that run now */
+  int signal_number; /* that began the drain; 0: none */
+} mooring_worker_stats;
+
+/* mooring_worker_get_stats: counts since mooring_worker_open, also while it runs, and after.
+ *   stats     out, all of it.
+ *   size      sizeof *stats as the caller knows it.
+ * Returns   MOORING_OK, MOORING_ERR_BAD_ARGUMENT (a null pointer). Threads any. */
+MOORING_API int mooring_worker_get_stats(const mooring_worker* worker, mooring_worker_stats* stats, size_t size);
+
+/* mooring_worker_close: after mooring_worker_run returned, or without it: gives back its seats. After MOORING_TIMEOUT
+ * the handlers left behind keep theirs. */
+MOORING_API void mooring_worker_close(mooring_worker* worker);
 
 #ifdef __cplusplus
 }

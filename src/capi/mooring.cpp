@@ -12,6 +12,7 @@
 #include "queue/error_detail.hpp"
 #include "queue/instance.hpp"
 #include "queue/producer.hpp"
+#include "worker/worker_loop.hpp"
 
 struct mooring_instance {
   std::shared_ptr<mooring::Instance> instance;
@@ -21,6 +22,9 @@ struct mooring_producer {
 };
 struct mooring_consumer {
   std::unique_ptr<mooring::Consumer> consumer;
+};
+struct mooring_worker {
+  std::shared_ptr<mooring::WorkerLoop> loop;
 };
 
 namespace {
@@ -60,6 +64,14 @@ static_assert(MOORING_ON_EXPIRE_DEAD == static_cast<mooring::u64>(mooring::layou
               MOORING_ON_EXPIRE_DROP == static_cast<mooring::u64>(mooring::layout::OnExpire::kDrop));
 static_assert(MOORING_REDELIVERED == mooring::kMessageRedelivered && MOORING_IN_PLACE == mooring::kMessageInPlace);
 static_assert(MOORING_FOREVER == mooring::kForever);
+static_assert(sizeof(mooring_worker_call) == sizeof(mooring::WorkerCall));
+static_assert(offsetof(mooring_worker_call, code) == offsetof(mooring::WorkerCall, code));
+static_assert(offsetof(mooring_worker_call, delay_ns) == offsetof(mooring::WorkerCall, delay_ns));
+static_assert(offsetof(mooring_worker_call, text) == offsetof(mooring::WorkerCall, text));
+static_assert(MOORING_ACK == static_cast<int>(mooring::Verdict::kAck) &&
+              MOORING_NACK == static_cast<int>(mooring::Verdict::kNack) &&
+              MOORING_REJECT == static_cast<int>(mooring::Verdict::kReject) &&
+              MOORING_RELEASE == static_cast<int>(mooring::Verdict::kRelease));
 
 int bad(const char* text) { return static_cast<int>(fail_with(Code::kBadArgument, text)); }
 
@@ -119,6 +131,13 @@ mooring_producer_options producer_defaults() {
 }
 mooring_consumer_options consumer_defaults() {
   return {sizeof(mooring_consumer_options), MOORING_WAIT_ADAPTIVE, 0, 0};
+}
+
+mooring_worker_options worker_defaults() {
+  mooring_worker_options options{};
+  options.size = sizeof options;
+  options.drain_timeout_ns = MOORING_FOREVER;
+  return options;
 }
 
 mooring_publish_options publish_defaults() {
@@ -198,6 +217,7 @@ mooring::Message* cpp(mooring_message* message) { return reinterpret_cast<moorin
 const mooring::Message& cpp(const mooring_message* message) {
   return *reinterpret_cast<const mooring::Message*>(message);
 }
+const mooring_message* c(const mooring::Message& message) { return reinterpret_cast<const mooring_message*>(&message); }
 
 mooring_nack_options nack_defaults() { return {sizeof(mooring_nack_options), MOORING_BY_POLICY, 0, 0, nullptr}; }
 mooring_dead_filter dead_filter_defaults() {
@@ -747,6 +767,77 @@ int mooring_consumer_fd(mooring_consumer* consumer, int* fd) {
     const auto descriptor = consumer->consumer->descriptor();
     if (!descriptor) return code_of(descriptor);
     *fd = *descriptor;
+    return Code::kOk;
+  });
+}
+
+void mooring_worker_options_init(mooring_worker_options* options, size_t size) {
+  init_options(options, size, worker_defaults());
+}
+
+int mooring_worker_open(mooring_instance* instance, const char* queue, const char* group,
+                        const mooring_worker_options* options, mooring_worker** worker) {
+  if (worker == nullptr) return bad("worker_open: the out-parameter is null");
+  *worker = nullptr;
+  if (instance == nullptr || queue == nullptr) return bad("worker_open: instance or queue is null");
+  mooring_worker_options known = worker_defaults();
+  if (!read_options(options, &known)) return bad(kBadOptions);
+  if (known.wait > MOORING_WAIT_SLEEP) return bad("worker_open: unknown wait strategy");
+  if ((known.flags & ~MOORING_DRAIN_ON_SIGNALS) != 0) return bad("worker_open: unknown flag");
+  return guarded([&] {
+    mooring::WorkerLoop::Options wanted;
+    if (known.concurrency != 0) wanted.concurrency = known.concurrency;
+    if (known.prefetch != 0) wanted.prefetch = known.prefetch;
+    wanted.drain_on_signals = (known.flags & MOORING_DRAIN_ON_SIGNALS) != 0;
+    wanted.wait = static_cast<mooring::WaitStrategy>(known.wait);
+    if (known.spin_ns != 0) wanted.spin_ns = known.spin_ns;
+    wanted.handler_timeout_ns = known.handler_timeout_ns;
+    wanted.drain_timeout_ns = known.drain_timeout_ns;
+    if (known.late != nullptr) {
+      wanted.late = [late = known.late, user = known.late_user](const mooring::Message& message,
+                                                               mooring::u64 running_ns) {
+        late(c(message), running_ns, user);
+      };
+    }
+    auto opened =
+        mooring::WorkerLoop::open(instance->instance, queue, group == nullptr ? "default" : group, wanted);
+    if (!opened) return code_of(opened);
+    *worker = new mooring_worker{std::move(*opened)};
+    return Code::kOk;
+  });
+}
+
+int mooring_worker_run(mooring_worker* worker, mooring_worker_handler handler, void* user) {
+  if (worker == nullptr || handler == nullptr) return bad("worker_run: worker or handler is null");
+  return guarded([&] {
+    return worker->loop->run([handler, user](const mooring::Message& message, mooring::WorkerCall* call) {
+      return handler(c(message), reinterpret_cast<mooring_worker_call*>(call), user);
+    });
+  });
+}
+
+void mooring_worker_stop(mooring_worker* worker) {
+  if (worker != nullptr) worker->loop->stop();
+}
+
+int mooring_worker_is_stopping(const mooring_worker* worker) {
+  return worker != nullptr && worker->loop->is_stopping() ? 1 : 0;
+}
+
+int mooring_worker_get_stats(const mooring_worker* worker, mooring_worker_stats* stats, size_t size) {
+  if (worker == nullptr || stats == nullptr || size < sizeof(size_t)) {
+    return bad("worker_get_stats: worker or stats is null, or size is not that of the struct");
+  }
+  const mooring::WorkerStats now = worker->loop->stats();
+  const mooring_worker_stats known = {sizeof known, now.acked, now.nacked,   now.rejected,     now.released,
+                                      now.stale,    now.late,  now.handling, now.signal_number};
+  init_options(stats, size, known);
+  return MOORING_OK;
+}
+
+void mooring_worker_close(mooring_worker* worker) {
+  (void)guarded([&] {
+    delete worker;
     return Code::kOk;
   });
 }

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <poll.h>
 
+#include <limits>
+
 #include "group/repair.hpp"
 #include "journal/reading_disk.hpp"
 #include "queue/error_detail.hpp"
@@ -625,6 +627,7 @@ Code Consumer::spin_for_message(Group& group, Spin& spin, Message* message) {
     // A spinner goes by the same truths as a sleeper, only more often: about each 20 us.
     const bool look_around = steps % 1024 == 0;
     if (look_around) {
+      if (interrupted_.load(std::memory_order_relaxed)) return Code::kInterrupted;
       before_sleep();
       if (Status seat = check_seat(); !seat) return fail_with(seat.error());
     }
@@ -635,6 +638,9 @@ Code Consumer::spin_for_message(Group& group, Spin& spin, Message* message) {
 }
 
 Code Consumer::wait_for_message(u64 timeout_ns, Message* message) {
+  // INTERRUPT: acquire, so that who interrupted is seen to have done what it did before.
+  const auto interrupted = [this] { return interrupted_.load(std::memory_order_acquire); };
+  if (interrupted()) return Code::kInterrupted;
   if (options_.wait != WaitStrategy::kSpin) backoff_.found_empty();
   Spin spin(options_.wait, options_.spin_ns, timeout_ns);
   Code spun = Code::kEmpty;
@@ -653,14 +659,15 @@ Code Consumer::wait_for_message(u64 timeout_ns, Message* message) {
     if (Status seat = check_seat(); !seat) return fail_with(seat.error());
     // What is given out alone is none of ours while we hold another, and yet it is there: naps instead of a loop.
     if (skipped_alone_) {
-      const bool interrupted = ::poll(nullptr, 0, 1) < 0;
+      const bool signalled = ::poll(nullptr, 0, 1) < 0;
       if (Code code = take_one(message); code != Code::kEmpty) return code;
-      if (interrupted) return Code::kInterrupted;
+      if (signalled || interrupted()) return Code::kInterrupted;
       if (deadline_ns != kForever && monotonic_ns() >= deadline_ns) return Code::kEmpty;
       continue;
     }
-    const SleepOutcome slept = sleeper.sleep(deadline_ns, [this] { return may_have_work(); });
+    const SleepOutcome slept = sleeper.sleep(deadline_ns, [&] { return interrupted() || may_have_work(); });
     if (Code code = take_one(message); code != Code::kEmpty) return code;
+    if (interrupted()) return Code::kInterrupted;
     if (slept == SleepOutcome::kDeadline) return is_paused() ? Code::kPaused : Code::kEmpty;
     if (slept == SleepOutcome::kInterrupted) return Code::kInterrupted;
   }
@@ -710,6 +717,10 @@ Code Consumer::receive_batch(std::span<Message> messages, u64 timeout_ns, std::s
     while (count_taken < messages.size() && take_one(&messages[count_taken]) == Code::kOk) ++count_taken;
     backoff_.took(count_taken - 1);
     drained_short_ = count_taken < messages.size();
+    // A batch that came down to one is one in hand, and its crash is as exact (core.md A6).
+    if (count_taken == 1 && outstanding() <= 1) {
+      A::store(seat_->handling, messages[0].seq, std::memory_order_release);
+    }
   }
   *received = count_taken;
   return Code::kOk;
@@ -876,6 +887,26 @@ Code Consumer::handling(const Message& message) {
   if (Code code = check_usable(); code != Code::kOk) return code;
   A::store(seat_->handling, message.seq, std::memory_order_release);
   return Code::kOk;
+}
+
+Code Consumer::handling_none() {
+  if (Code code = check_usable(); code != Code::kOk) return code;
+  A::store(seat_->handling, u64{0}, std::memory_order_release);
+  return Code::kOk;
+}
+
+void Consumer::interrupt() {
+  // INTERRUPT: release. The sleeper loads the futex word before it looks: it sees this, or the word has changed.
+  interrupted_.store(true, std::memory_order_release);
+  if (instance_->is_forked()) return;  // the slot is not mapped here, and nobody sleeps
+  // All of the group are woken, not only the counted ones: a count may be too low after a race (queue/sleeper.hpp).
+  A::add(wake_slot_->futex, 1U, std::memory_order_release);
+  futex_wake(&wake_slot_->futex, std::numeric_limits<int>::max());
+}
+
+u64 Consumer::ack_wait_ns() const {
+  if (*alive_ == 0 || is_exclusive()) return 0;  // a child of fork has no slot to look at
+  return A::load(group_slot_->policy.ack_wait_ns, std::memory_order_relaxed);  // a setting, not an order
 }
 
 Code Consumer::fail_message(const Message& message, layout::FailReason reason, const SettlementDetail& detail) {

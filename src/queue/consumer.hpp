@@ -17,6 +17,7 @@
 //   and an error of that is none.
 #pragma once
 
+#include <atomic>
 #include <deque>
 #include <memory>
 #include <span>
@@ -85,6 +86,15 @@ class Consumer {
   Code extend(Message* message);
   // Of several that were received the application handles this one now: a crash is charged to it alone.
   Code handling(const Message& message);
+  // None of them any more: whoever still works at one is not charged for the end of this process.
+  Code handling_none();
+
+  // Any thread, while receive waits or not: the wait under way and every later one end with kInterrupted, for good.
+  void interrupt();
+
+  bool is_exclusive() const { return group_slot_->mode == layout::GroupMode::kExclusive; }
+  // How long a message may be held without an extend, as the group is set now; 0: for ever.
+  u64 ack_wait_ns() const;
 
   // A descriptor that is readable while messages may be ready. Made on first use; owned by the consumer.
   Result<int> descriptor();
@@ -198,6 +208,7 @@ class Consumer {
   };
   std::deque<Copied> copied_;  // exclusive groups: what is out, for ack_up_to
   std::unique_ptr<WakeDescriptor> descriptor_;
+  std::atomic<bool> interrupted_ = false;  // by any thread
 };
 
 }  // namespace mooring

@@ -389,6 +389,51 @@ static void with_headers(mooring_instance* instance) {
   CHECK(mooring_queue_remove(instance, "headers") == MOORING_OK);
 }
 
+/* Rejects the first message, gives the second back once, stops the worker at the third. */
+struct turns {
+  mooring_worker* worker;
+  int calls;
+};
+static int handle(const mooring_message* message, mooring_worker_call* call, void* user) {
+  struct turns* turns = user;
+  ++turns->calls;
+  if (message->size == 1) {
+    call->code = 3;
+    strcpy(call->text, "too short");
+    return MOORING_REJECT;
+  }
+  if (message->size == 2 && message->attempt == 1) return MOORING_RELEASE;
+  if (message->size == 3) mooring_worker_stop(turns->worker);
+  return MOORING_ACK;
+}
+
+static void with_a_worker(mooring_instance* instance) {
+  mooring_producer* producer = NULL;
+  struct turns turns = {NULL, 0};
+  mooring_worker_options options;
+  mooring_worker_stats stats;
+  uint64_t dead = 0;
+  mooring_dead_filter filter;
+  CHECK(mooring_queue_create(instance, "worked", NULL) == MOORING_OK);
+  CHECK(mooring_producer_open(instance, "worked", NULL, &producer) == MOORING_OK);
+  CHECK(mooring_publish(producer, "x", 1, 0, NULL) == MOORING_OK);
+  CHECK(mooring_publish(producer, "xx", 2, 0, NULL) == MOORING_OK);
+  CHECK(mooring_publish(producer, "xxx", 3, 0, NULL) == MOORING_OK);
+  mooring_worker_options_init(&options, sizeof options);
+  CHECK(options.size == sizeof options && options.concurrency == 0 && options.drain_timeout_ns == MOORING_FOREVER);
+  CHECK(mooring_worker_open(instance, "worked", NULL, &options, &turns.worker) == MOORING_OK);
+  CHECK(mooring_worker_run(turns.worker, &handle, &turns) == MOORING_OK);
+  CHECK(mooring_worker_get_stats(turns.worker, &stats, sizeof stats) == MOORING_OK);
+  CHECK(turns.calls == 4 && stats.acked == 2 && stats.rejected == 1 && stats.released == 1 && stats.nacked == 0);
+  mooring_worker_close(turns.worker);
+  mooring_dead_filter_init(&filter, sizeof filter);
+  filter.flags = MOORING_DRY_RUN;
+  while (dead == 0) CHECK(mooring_dead_redrive(instance, "worked", NULL, &filter, 0, &dead) == MOORING_OK);
+  CHECK(dead == 1);
+  mooring_producer_close(producer);
+  CHECK(mooring_queue_remove(instance, "worked") == MOORING_OK);
+}
+
 int main(int argc, char** argv) {
   /* argv[1]: a directory of its own; tests/capi/CMakeLists.txt passes it, with the environment. */
   mooring_instance_options options;
@@ -410,6 +455,7 @@ int main(int argc, char** argv) {
   options_of(instance);
   one_queue(instance);
   with_headers(instance);
+  with_a_worker(instance);
   CHECK(mooring_supervisor_shutdown(instance) == MOORING_OK);
   mooring_instance_close(instance);
   if (failures != 0) fprintf(stderr, "%d checks failed\n", failures);

@@ -572,6 +572,38 @@ TEST_F(Delivery, ACrashWithSeveralInHandChargesNobodyAndTheyComeAlone) {
   EXPECT_EQ(counters().failed_total[static_cast<int>(FailReason::kCrash)], 0U);
 }
 
+// Who receives in batches and never says which message it has meets a poison message in a batch at first, then alone.
+TEST_F(Delivery, ABatchThatCameDownToOneIsChargedForACrash) {
+  Instance instance = open();
+  set(instance, {{"max_deliveries", "1"}});
+  Producer producer = instance.open_producer("q");
+  for (const char* text : {"poison", "good"}) producer.publish(text);
+  for (int crash = 0; crash < 2; ++crash) {
+    Worker worker([&](const Worker::Line& line) {
+      Instance own(service.path());
+      Consumer consumer = own.open_consumer("q");
+      for (;;) {
+        mooring_message messages[4];
+        const std::size_t received = consumer.receive_batch(messages, kPatienceNs);
+        for (std::size_t i = 0; i < received; ++i) {
+          if (text_of(messages[i]) == "poison") {
+            line.say('h');
+            line.rest();
+          }
+          consumer.ack(messages[i]);
+        }
+      }
+      return 0;
+    });
+    ASSERT_TRUE(worker.heard('h')) << crash;
+    worker.kill(SIGKILL);
+    worker.join();
+  }
+  ASSERT_TRUE(dead_come_to(1));
+  EXPECT_EQ(dead().at(0).payload, "poison");
+  EXPECT_EQ(counters().failed_total[static_cast<int>(FailReason::kCrash)], 1U) << "the second one told";
+}
+
 TEST_F(Delivery, AlonesArePassedOverByWhoHoldsSomethingAndTakenLater) {
   Instance instance = open();
   Producer producer = instance.open_producer("q");
