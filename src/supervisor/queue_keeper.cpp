@@ -50,6 +50,7 @@ QueueKeeper::QueueKeeper(std::string name, std::shared_ptr<Queue> queue)
       groups_(constants().groups_max),
       seat_mappings_(constants().seats_max),
       seat_names_(constants().seats_max),
+      seat_acks_(constants().seats_max),
       lane_guarded_(constants().lanes_max, false),
       fault_(std::make_unique<std::atomic<bool>>(false)) {}
 
@@ -133,6 +134,7 @@ QueueKeeper::Group* QueueKeeper::group(u32 index) {
   known.view = view_group(known.mapping.data(), constants().words, static_cast<u32>(constants().parks));
   guard(known.mapping.data(), known.mapping.size_bytes());
   known.redelivery = make_redelivery(index, known.view);
+  known.breaker = make_breaker(index, known.view);
   return &known;
 }
 
@@ -149,11 +151,44 @@ std::unique_ptr<Redelivery> QueueKeeper::make_redelivery(u32 index, const GroupV
     return Redelivery::Holder{{slot.pid, slot.start_time_ticks}, name};
   };
   around.wake = [this, index](u64 count) { wake_group(index, count); };
+  around.failed = [this, index](u64 seq, layout::FailReason reason) {
+    groups_[index].breaker->failed(seq, reason, boottime_ns());
+  };
   if (queue_->is_durable()) around.log = &notes_;
   around.max_message_bytes = constants().max_message_bytes;
   layout::GroupSlot& slot = files_->group_slot(index);
   around.where = fmt::format("queue {}: group {}", name_, group_name(slot));
   return std::make_unique<Redelivery>(index, slot, view, queue_->order(), parks_, std::move(around));
+}
+
+std::unique_ptr<GroupBreaker> QueueKeeper::make_breaker(u32 index, const GroupView& view) {
+  GroupBreaker::Surroundings around;
+  around.wake = [this, index](u64 count) { wake_group(index, count); };
+  around.exclusive_consumer = [this, index] { return consumer_of(index); };
+  around.acked_seq = [this, index] { return acked_seq_of(index); };
+  layout::GroupSlot& slot = files_->group_slot(index);
+  around.where = fmt::format("queue {}: group {}", name_, group_name(slot));
+  return std::make_unique<GroupBreaker>(slot, view, queue_->order(), std::move(around));
+}
+
+// Of an exclusive group; null: nobody has its seat.
+const layout::SeatHead* QueueKeeper::consumer_of(u32 index) {
+  for (u32 seat_index = 1; seat_index < constants().seats_max; ++seat_index) {
+    const layout::SeatSlot& slot = files_->seat_slot(seat_index);
+    if (layout::slot_life(slot.slot) == layout::SlotLife::kLive && slot.group == index) return seat(seat_index);
+  }
+  return nullptr;
+}
+
+// What its consumer acknowledged since the last look. (Somebody else's garbage there opens or closes its own group.)
+void QueueKeeper::note_acks(u32 index) {
+  const layout::SeatHead* head = seat(index);
+  if (head == nullptr) return;
+  const u64 acked = A::load(head->messages_acked, std::memory_order_relaxed);
+  const u64 before = std::exchange(seat_acks_[index], acked).value_or(acked);
+  const u32 group_index = files_->seat_slot(index).group;
+  if (acked <= before || group_index >= constants().groups_max) return;
+  if (GroupBreaker* breaker = groups_[group_index].breaker.get()) breaker->acked(acked - before, boottime_ns());
 }
 
 // Exclusive groups. On SPSC a hint: right, but for the moment between two stores of the consumer.
@@ -305,6 +340,8 @@ Result<bool> QueueKeeper::create_group(const std::string& name, layout::GroupMod
     slot.mode = mode;
     slot.start = 0;
     slot.paused = 0;
+    slot.canary = 0;
+    slot.breaker_until_boottime_ns = 0;
     slot.policy = default_policy();
     slot.counters = layout::GroupCounters{};
     A::store(slot.quota, kQuotaMost, std::memory_order_relaxed);
@@ -410,6 +447,7 @@ void QueueKeeper::finish_removal(u32 index) {
   // What it has in the park store. (Left there by a kill, the next supervisor finds it nobody's.)
   if (Redelivery* redelivery = groups_[index].redelivery.get(); redelivery != nullptr) redelivery->drop_all();
   groups_[index].redelivery.reset();
+  groups_[index].breaker.reset();
   groups_[index].due_boottime_ns = ~u64{0};
   A::add(files_->state().group_epoch, u64{1}, std::memory_order_acq_rel);  // GROUP_ENTERED, here: taken out
   set_slot(slot.slot, layout::slot_generation(slot.slot), layout::SlotLife::kFree);
@@ -642,6 +680,7 @@ Status QueueKeeper::close_consumer(const ProcessIdentity& owner, u32 index, u32 
 // Its owner is dead, or has closed. Seats are free only after a full pass: a number is never two owners' at once.
 void QueueKeeper::free_seat(u32 index) {
   layout::SeatSlot& slot = files_->seat_slot(index);
+  note_acks(index);  // for the group that it leaves
   const u32 group_index = slot.group;
   Group* known = group_index < constants().groups_max ? group(group_index) : nullptr;
   if (known != nullptr) {
@@ -828,7 +867,16 @@ Status QueueKeeper::adopt_parked() {
   for (const u64 loc : nobodys) parks_.release(loc);
   const u64 now_ns = boottime_ns();
   for (u32 index = 0; index < constants().groups_max; ++index) {
-    if (groups_[index].redelivery != nullptr) groups_[index].redelivery->adopt(of_group[index], now_ns);
+    if (groups_[index].redelivery == nullptr) continue;
+    groups_[index].redelivery->adopt(of_group[index], now_ns);
+    const auto is_failed = [&](u64 seq) {
+      return std::any_of(of_group[index].begin(), of_group[index].end(), [&](u64 loc) {
+        const layout::RecordState state = parks_.word(loc).state;
+        return (state == layout::RecordState::kWaiting || state == layout::RecordState::kDead) &&
+               parks_.record(loc)->seq == seq;
+      });
+    };
+    groups_[index].breaker->adopt(is_failed, now_ns);
   }
   for (const u64 loc : notes) {
     const u64 owner = reinterpret_cast<const layout::ParkNote*>(parks_.record(loc))->record;
@@ -866,7 +914,10 @@ Status QueueKeeper::set_group(const std::string& name,
   }
   slot.policy = policy;
   MOORING_KILL_POINT("keeper.settings");
-  if (Group* known = group(*index); known != nullptr) known->redelivery->policy_changed(boottime_ns());
+  if (Group* known = group(*index); known != nullptr) {
+    known->redelivery->policy_changed(boottime_ns());
+    static_cast<void>(known->breaker->look(boottime_ns()));  // switched off, it is closed when this returns
+  }
   look_now();
   // The log keeps settings: it looks at groups anew when the epoch moves. Publishers look once more for nothing.
   A::add(files_->state().group_epoch, u64{1}, std::memory_order_acq_rel);
@@ -880,13 +931,17 @@ Status QueueKeeper::pause_group(const std::string& name, bool pause) {
   const u32 paused = A::load(slot.paused, std::memory_order_relaxed);  // own word
   const u32 now = pause ? paused | layout::kGroupPausedByUser : paused & ~layout::kGroupPausedByUser;
   A::store(slot.paused, now, std::memory_order_release);
-  if (now == 0) wake_group(*index, ~u32{0} >> 1);
-  if (now != 0 && !pause) {
+  if ((now & (layout::kGroupPausedByUser | layout::kGroupPausedByDlq)) == 0) wake_group(*index, ~u32{0} >> 1);
+  if (pause || now == 0) return {};
+  if ((now & layout::kGroupPausedByDlq) != 0) {
     return fail(Code::kPaused, fmt::format("group {} of queue {} stays paused: it has as many dead letters as it may "
                                            "(dlq_max_messages); redrive or purge some, or raise the bound",
                                            name, name_));
   }
-  return {};
+  return fail(Code::kPaused, fmt::format("group {} of queue {} stays paused: its circuit breaker is open, because what "
+                                         "it does fails, and tries one message by itself; `mooring set {} --group {} "
+                                         "breaker=off` closes it",
+                                         name, name_, name_, name));
 }
 
 Result<u64> QueueKeeper::redrive(const std::string& name, const DeadFilter& filter, u64 rate, bool dry_run) {
@@ -931,6 +986,7 @@ bool QueueKeeper::look_at_group(u32 index, bool pressure) {
   if (known == nullptr) return false;
   if (!is_competing(index)) {
     known->due_boottime_ns = known->redelivery->look(std::exchange(known->failures, false), boottime_ns());
+    known->due_boottime_ns = std::min(known->due_boottime_ns, known->breaker->look(boottime_ns()));
     return known->redelivery->is_busy();
   }
   GroupRepair<A> fix = repair(*known);
@@ -982,6 +1038,7 @@ bool QueueKeeper::look_at_group(u32 index, bool pressure) {
     known->stuck_looks = 0;
   }
   known->due_boottime_ns = known->redelivery->look(std::exchange(known->failures, false), boottime_ns());
+  known->due_boottime_ns = std::min(known->due_boottime_ns, known->breaker->look(boottime_ns()));
   busy = busy || known->redelivery->is_busy();
 
   // Sleepers beside work, twice in a row: a publisher stopped before it woke them.
@@ -1014,6 +1071,7 @@ u64 QueueKeeper::tick(u64 now_ns, bool bell) {
              A::load(head->messages_untimely, std::memory_order_acquire);
     seen += A::load(head->messages_delivered, std::memory_order_relaxed) +
             A::load(head->messages_acked, std::memory_order_relaxed);
+    note_acks(index);
   }
   for (u32 index = 0; index < constants().lanes_max; ++index) {
     const layout::LaneSlot& slot = files_->lane_slot(index);

@@ -15,6 +15,7 @@
 //   park                K1..K4                          GroupRepair::reconcile
 //   settings            some of them stored         goes by what is there: each is in its bounds by itself
 //   pause               -                           one store
+//   circuit breaker     group_breaker.hpp           group_breaker.hpp
 //   seat is swept       the dead one is charged     a word that says NACKED is charged no second time
 //
 // TESTED BY  supervisor/queue_keeper_test, supervisor/supervisor_test, durable/durable_kill_points_test
@@ -32,6 +33,7 @@
 #include "platform/process.hpp"
 #include "queue/queue.hpp"
 #include "segment/queue_files.hpp"
+#include "supervisor/group_breaker.hpp"
 #include "supervisor/park_store.hpp"
 #include "supervisor/queue_journal.hpp"
 #include "supervisor/redelivery.hpp"
@@ -120,6 +122,7 @@ class QueueKeeper {
     u64 last_base = 0;
     u32 unheard_looks = 0;
     std::unique_ptr<Redelivery> redelivery;
+    std::unique_ptr<GroupBreaker> breaker;
     bool failures = false;                   // a delivery was charged since the last look
     u64 due_boottime_ns = ~u64{0};           // when its redelivery wants to look next
   };
@@ -134,6 +137,9 @@ class QueueKeeper {
   Result<u32> group_called(const std::string& name) const;
   Result<Redelivery*> redelivery_of(const std::string& group);
   std::unique_ptr<Redelivery> make_redelivery(u32 index, const GroupView& view);
+  std::unique_ptr<GroupBreaker> make_breaker(u32 index, const GroupView& view);
+  const layout::SeatHead* consumer_of(u32 group);
+  void note_acks(u32 seat_index);
   Status adopt_parked();
   u64 acked_seq_of(u32 index);
   bool frame_of(u32 index, u64 seq, FrameView* frame);
@@ -166,6 +172,7 @@ class QueueKeeper {
   std::vector<Group> groups_;
   std::vector<Mapping> seat_mappings_;
   std::vector<std::string> seat_names_;  // of the processes that hold them
+  std::vector<std::optional<u64>> seat_acks_;  // as counted last
   std::vector<bool> lane_guarded_;
   std::unique_ptr<std::atomic<bool>> fault_;
   std::vector<const void*> guarded_;

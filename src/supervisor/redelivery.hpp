@@ -75,6 +75,7 @@ class Redelivery {
     std::function<const layout::SeatHead*(u32 seat)> seat;  // with its mailbox behind; null: not made
     std::function<Holder(u32 seat)> holder;
     std::function<void(u64 count)> wake;  // consumers of the group
+    std::function<void(u64 seq, FailReason reason)> failed;  // a delivery, decided now
     ParkLog* log = nullptr;               // durable queues
     u64 max_message_bytes = 0;
     std::string where;                    // "queue q: group g", for the log
