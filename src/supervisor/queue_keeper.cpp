@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "base/kill_point.hpp"
+#include "group/seat_progress.hpp"
 #include "platform/fault_guard.hpp"
 #include "queue/sleeper.hpp"
 #include "segment/names.hpp"
@@ -51,6 +52,8 @@ QueueKeeper::QueueKeeper(std::string name, std::shared_ptr<Queue> queue)
       seat_mappings_(constants().seats_max),
       seat_names_(constants().seats_max),
       seat_acks_(constants().seats_max),
+      seat_exits_(constants().seats_max),
+      standing_(constants().seats_max),
       lane_guarded_(constants().lanes_max, false),
       fault_(std::make_unique<std::atomic<bool>>(false)) {}
 
@@ -148,7 +151,7 @@ std::unique_ptr<Redelivery> QueueKeeper::make_redelivery(u32 index, const GroupV
     const layout::SeatSlot& slot = files_->seat_slot(seat_index);
     std::string& name = seat_names_[seat_index];
     if (name.empty()) name = process_name(slot.pid);  // of a grant before our time
-    return Redelivery::Holder{{slot.pid, slot.start_time_ticks}, name};
+    return Redelivery::Holder{{slot.pid, slot.start_time_ticks}, name, seat_exits_[seat_index]};
   };
   around.wake = [this, index](u64 count) { wake_group(index, count); };
   around.failed = [this, index](u64 seq, layout::FailReason reason) {
@@ -189,6 +192,43 @@ void QueueKeeper::note_acks(u32 index) {
   const u32 group_index = files_->seat_slot(index).group;
   if (acked <= before || group_index >= constants().groups_max) return;
   if (GroupBreaker* breaker = groups_[group_index].breaker.get()) breaker->acked(acked - before, boottime_ns());
+}
+
+// Looks whether the seat's owner goes on. Returns how soon to look again (ns), ~0: it does not matter.
+u64 QueueKeeper::note_progress(u32 index, u64 now_ns) {
+  layout::SeatSlot& slot = files_->seat_slot(index);
+  const layout::SeatHead* head = seat(index);
+  if (head == nullptr || layout::slot_life(slot.slot) != layout::SlotLife::kLive) return ~u64{0};
+  const u64 progress = seat_progress<A>(*head);
+  Standing& standing = standing_[index];
+  const u64 looked_ns = std::exchange(standing.looked_ns, now_ns);
+  if (progress != slot.progress_seen || slot.standing_since_boottime_ns == 0) {
+    A::store(slot.progress_seen, progress, std::memory_order_relaxed);
+    A::store(slot.standing_since_boottime_ns, boottime_ns(), std::memory_order_relaxed);
+    standing.ns = 0;
+  }
+  if (slot.group >= constants().groups_max) return ~u64{0};
+  const GroupPolicy& policy = files_->group_slot(slot.group).policy;
+  if (policy.stuck != static_cast<u32>(OnStuck::kKill) || policy.ack_wait_ns == 0) return ~u64{0};
+  if (A::load(head->handling, std::memory_order_acquire) == 0) {  // empty hands
+    standing.ns = 0;
+    return ~u64{0};
+  }
+  if (looked_ns != 0) standing.ns += std::min(now_ns - std::min(now_ns, looked_ns), 2 * kRestMostNs);
+  if (standing.ns / std::max(policy.stuck_after, 1U) >= policy.ack_wait_ns) {
+    stuck_.push_back({{slot.pid, slot.start_time_ticks}, slot.group, std::exchange(standing.ns, 0)});
+  }
+  return std::max(policy.ack_wait_ns / 4, kTickNs);
+}
+
+void QueueKeeper::killed_stuck(u32 index) {
+  layout::GroupCounters& counters = files_->group_slot(index).counters;
+  A::store(counters.stuck_killed_total, A::load(counters.stuck_killed_total, std::memory_order_relaxed) + 1,
+           std::memory_order_relaxed);
+}
+
+std::string QueueKeeper::group_text(u32 index) const {
+  return fmt::format("queue {}: group {}", name_, group_name(files_->group_slot(index)));
 }
 
 // Exclusive groups. On SPSC a hint: right, but for the moment between two stores of the consumer.
@@ -652,10 +692,17 @@ Result<SeatGrant> QueueKeeper::open_consumer(const std::string& group_name, cons
     MOORING_KILL_POINT("keeper.seat_made");
     slot.made = 1;
   }
+  // What its owner before left is put down as that one's, not as this one's.
+  if (slot.group < constants().groups_max && groups_[slot.group].failures) {
+    static_cast<void>(look_at_group(slot.group, /*pressure=*/false));
+  }
   slot.pid = owner.pid;
   slot.start_time_ticks = owner.start_time_ticks;
   slot.group = *group_index;
   seat_names_[found] = process_name(owner.pid);
+  seat_exits_[found] = 0;
+  standing_[found] = {};
+  A::store(slot.standing_since_boottime_ns, boottime_ns(), std::memory_order_relaxed);
   const u32 generation = layout::slot_generation(slot.slot) + 1;
   MOORING_KILL_POINT("keeper.seat_identity");
   set_slot(slot.slot, generation, layout::SlotLife::kLive);
@@ -703,11 +750,12 @@ void QueueKeeper::free_seat(u32 index) {
   if (known != nullptr) deal_quotas(group_index);
 }
 
-void QueueKeeper::owner_died(const ProcessIdentity& owner) {
+void QueueKeeper::owner_died(const ProcessIdentity& owner, std::optional<u32> wait_status) {
   for (u32 index = 1; index < constants().seats_max; ++index) {
     const layout::SeatSlot& slot = files_->seat_slot(index);
     if (layout::slot_life(slot.slot) == layout::SlotLife::kLive &&
         ProcessIdentity{slot.pid, slot.start_time_ticks} == owner) {
+      if (wait_status.has_value()) seat_exits_[index] = layout::kExitKnown | *wait_status;
       free_seat(index);
     }
   }
@@ -1064,6 +1112,7 @@ u64 QueueKeeper::tick(u64 now_ns, bool bell) {
 
   u64 nacks = 0;
   u64 seen = 0;
+  u64 stand_ns = ~u64{0};
   for (u32 index = 1; index < constants().seats_max; ++index) {
     const layout::SeatHead* head = seat(index);
     if (head == nullptr) continue;
@@ -1072,6 +1121,7 @@ u64 QueueKeeper::tick(u64 now_ns, bool bell) {
     seen += A::load(head->messages_delivered, std::memory_order_relaxed) +
             A::load(head->messages_acked, std::memory_order_relaxed);
     note_acks(index);
+    stand_ns = std::min(stand_ns, note_progress(index, now_ns));
   }
   for (u32 index = 0; index < constants().lanes_max; ++index) {
     const layout::LaneSlot& slot = files_->lane_slot(index);
@@ -1092,7 +1142,7 @@ u64 QueueKeeper::tick(u64 now_ns, bool bell) {
   }
   free_left_lanes();
   rest_ns_ = busy ? kTickNs : std::min(std::max(rest_ns_ * 2, kTickNs), kRestMostNs);
-  u64 rest_ns = rest_ns_;
+  u64 rest_ns = std::min(rest_ns_, stand_ns);
   const u64 now_boottime_ns = boottime_ns();
   for (const Group& known : groups_) {
     if (known.redelivery == nullptr || known.due_boottime_ns == ~u64{0}) continue;

@@ -16,6 +16,7 @@
 //   settings            some of them stored         goes by what is there: each is in its bounds by itself
 //   pause               -                           one store
 //   circuit breaker     group_breaker.hpp           group_breaker.hpp
+//   stuck = kill        nothing done, nothing kept  counts anew how long somebody stands still
 //   seat is swept       the dead one is charged     a word that says NACKED is charged no second time
 //
 // TESTED BY  supervisor/queue_keeper_test, supervisor/supervisor_test, durable/durable_kill_points_test
@@ -69,8 +70,8 @@ class QueueKeeper {
   Result<SeatGrant> open_consumer(const std::string& group, const ProcessIdentity& owner);
   Status close_consumer(const ProcessIdentity& owner, u32 seat, u32 generation);
 
-  // Everything of a process whose death is confirmed.
-  void owner_died(const ProcessIdentity& owner);
+  // Everything of a process whose death is confirmed. `wait_status`: how it ended, if that is known.
+  void owner_died(const ProcessIdentity& owner, std::optional<u32> wait_status = std::nullopt);
   // Grants to `owner` that it never took (the supervisor died before its reply arrived).
   void drop_untaken(const ProcessIdentity& owner);
   bool holds_anything(const ProcessIdentity& owner) const;
@@ -100,6 +101,17 @@ class QueueKeeper {
 
   // Looks around; returns how long to rest (ns) until the next look. `bell`: somebody asked for one.
   u64 tick(u64 now_ns, bool bell);
+
+  // Consumers of groups with stuck = kill that hold messages and stood still for too long, since the last call. Whoever
+  // kills one says so: it is counted.
+  struct StuckConsumer {
+    ProcessIdentity process;
+    u32 group = 0;
+    u64 standing_ns = 0;
+  };
+  std::vector<StuckConsumer> take_stuck() { return std::exchange(stuck_, {}); }
+  void killed_stuck(u32 group);
+  std::string group_text(u32 group) const;  // for the log
 
   struct Counts {
     u64 producers = 0;
@@ -140,6 +152,7 @@ class QueueKeeper {
   std::unique_ptr<GroupBreaker> make_breaker(u32 index, const GroupView& view);
   const layout::SeatHead* consumer_of(u32 group);
   void note_acks(u32 seat_index);
+  u64 note_progress(u32 seat_index, u64 now_ns);
   Status adopt_parked();
   u64 acked_seq_of(u32 index);
   bool frame_of(u32 index, u64 seq, FrameView* frame);
@@ -173,6 +186,15 @@ class QueueKeeper {
   std::vector<Mapping> seat_mappings_;
   std::vector<std::string> seat_names_;  // of the processes that hold them
   std::vector<std::optional<u64>> seat_acks_;  // as counted last
+  std::vector<u32> seat_exits_;                // ParkAttempt::exit of the owner that died there
+  // How long a seat's owner made no progress with messages in hand, counted while somebody looked: a supervisor that
+  // was stopped itself blames nobody for that time.
+  struct Standing {
+    u64 looked_ns = 0;  // monotonic
+    u64 ns = 0;
+  };
+  std::vector<Standing> standing_;
+  std::vector<StuckConsumer> stuck_;
   std::vector<bool> lane_guarded_;
   std::unique_ptr<std::atomic<bool>> fault_;
   std::vector<const void*> guarded_;

@@ -236,6 +236,7 @@ void Redelivery::write_failure(u64 loc, const Decision& decision, FailReason rea
     const Holder holder = around_.holder(seat);
     attempt.pid = holder.process.pid;
     attempt.start_time_ticks = holder.process.start_time_ticks;
+    if (reason == FailReason::kCrash) attempt.exit = holder.exit;
     std::memcpy(attempt.consumer, holder.name.data(), std::min(holder.name.size(), sizeof attempt.consumer));
     if (record.attempt_room != 0) {
       const u64 slot = record.attempts % record.attempt_room;

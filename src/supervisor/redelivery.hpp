@@ -67,6 +67,7 @@ class Redelivery {
   struct Holder {
     ProcessIdentity process;
     std::string name;
+    u32 exit = 0;  // as in ParkAttempt
   };
   // The queue around the group.
   struct Surroundings {
