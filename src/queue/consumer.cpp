@@ -575,14 +575,14 @@ Code Consumer::receive(Message* message, u64 timeout_ns) {
       before_sleep();
       // Who polls learns here that the queue is gone.
       if (Status seat = check_seat(); !seat) return fail_with(seat.error());
-      if (is_paused()) return Code::kPaused;
-      if (descriptor_ == nullptr) return Code::kEmpty;
-      descriptor_->rearm();
-      // Looked again after arming: what came in between is not left behind an unreadable descriptor, and neither is
-      // what came with it.
-      code = take_one(message);
-      if (code != Code::kOk) return code;
-      descriptor_->signal();
+      if (descriptor_ != nullptr) {
+        descriptor_->rearm();  // paused, too: else who polls it spins until somebody resumes the group
+        // Looked again after arming: what came in between is not left behind an unreadable descriptor, and neither is
+        // what came with it.
+        code = take_one(message);
+        if (code == Code::kOk) descriptor_->signal();
+      }
+      if (code == Code::kEmpty && is_paused()) return Code::kPaused;
     } else {
       code = wait_for_message(timeout_ns, message);
     }

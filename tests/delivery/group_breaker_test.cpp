@@ -283,6 +283,21 @@ TEST_F(GroupBreaker, ACanaryThatIsHeldTooLongFails) {
   EXPECT_TRUE(closed());
 }
 
+TEST_F(GroupBreaker, ADescriptorIsQuietWhileNothingIsGivenOut) {
+  Instance instance = open();
+  set(instance, {});
+  Producer producer = instance.open_producer("q");
+  Consumer consumer = instance.open_consumer("q");
+  for (int i = 0; i < 10; ++i) producer.publish(std::to_string(i));
+  pollfd readable{consumer.fd(), POLLIN, 0};
+  fail_messages(consumer, 5);
+  ASSERT_TRUE(opened());
+  EXPECT_TRUE(eventually([&] { return outcome(consumer) == MOORING_PAUSED && ::poll(&readable, 1, 0) == 0; }));
+  instance.set_group("q", "default", "breaker", "off");
+  EXPECT_EQ(::poll(&readable, 1, kWatchdogMs), 1);
+  EXPECT_TRUE(consumer.ack(got(consumer.receive(0))));
+}
+
 struct ExclusiveBreaker : GroupBreaker, ::testing::WithParamInterface<std::uint32_t> {
   Instance open_exclusive() {
     Instance instance = open(GetParam());
