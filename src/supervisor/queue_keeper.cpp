@@ -13,6 +13,7 @@
 #include "queue/sleeper.hpp"
 #include "segment/names.hpp"
 #include "supervisor/group_name.hpp"
+#include "supervisor/queue_fill.hpp"
 
 namespace mooring {
 namespace {
@@ -24,6 +25,7 @@ constexpr u64 kRestMostNs = 5 * kNsPerSecond;  // of an idle queue: 1,000 looks 
 constexpr u32 kStragglerLooks = 2;             // unchanged for two ticks (core.md A16)
 constexpr u32 kStragglersPerLook = 512;        // bounds one look; the next is a tick away
 constexpr u32 kQuotaMost = 1024;
+constexpr u64 kFillEveryNs = 250 * kNsPerMs;      // one scan of the order ring: 0.1 ms for 64 Ki cells
 constexpr u64 kJournalWaitNs = 4 * kNsPerSecond;  // below a client's default request_timeout_ns
 
 Result<u64> file_inode(const File& directory, const std::string& name) {
@@ -76,6 +78,7 @@ Result<std::unique_ptr<QueueKeeper>> QueueKeeper::open(const File& shared_direct
   keeper->failed_ =
       A::load(files.state().life, std::memory_order_acquire) == static_cast<u64>(layout::QueueLife::kFailed);
   A::store(keeper->files_->state().incarnation, incarnation, std::memory_order_release);
+  keeper->watermark_.adopt(A::load(files.state().above_high_water, std::memory_order_relaxed) != 0);
   if (keeper->failed_) return keeper;  // kept for a look, and to be removed
   if (keeper->queue_->is_spsc() && keeper->files_->lane_slot(0).made == 0) {
     // Consumers poll the lane before its first producer comes.
@@ -1028,6 +1031,58 @@ bool QueueKeeper::any_lane_blocked() const {
   return false;
 }
 
+// The group that holds most, for a sentence.
+std::string QueueKeeper::slowest_text() {
+  u64 lowest = ~u64{0};
+  u32 slowest = constants().groups_max;
+  for (u32 index = 0; index < constants().groups_max; ++index) {
+    const Group* known = group(index);
+    if (known == nullptr) continue;
+    const u64 base = A::load(known->view.head->base, std::memory_order_acquire);
+    if (base >= lowest) continue;
+    lowest = base;
+    slowest = index;
+  }
+  return slowest == constants().groups_max ? std::string("none")
+                                           : std::string(group_name(files_->group_slot(slowest)));
+}
+
+// How full the queue is: of its places, and of the lane with the least room; the larger. Only where something moved.
+void QueueKeeper::look_at_fill(u64 now_ns, u64 moved) {
+  if (now_ns - filled_ns_ < kFillEveryNs) return;
+  // What makes room without a message: bases that consumers raise lazily, and the journal.
+  for (const Group& known : groups_) {
+    if (known.mapped) moved += A::load(known.view.head->base, std::memory_order_relaxed);
+  }
+  moved += A::load(files_->state().durable_mark, std::memory_order_relaxed);
+  if (moved == filled_fingerprint_) return;
+  filled_ns_ = now_ns;
+  filled_fingerprint_ = moved;
+  u64 fill = 0;
+  if (queue_->is_spsc()) {
+    LaneCursor tail;
+    const LaneView* view = lane(0);
+    if (view == nullptr || !tail_now(&tail).has_value()) return;
+    const u64 mark = release_mark_now();
+    fill = fill_milli(tail.position - std::min(mark, tail.position), view->size_bytes);
+  } else {
+    fill = fill_of(queue_->order(), release_mark_now(), constants().lanes_max,
+                   [this](u32 index) { return files_->lane_slot(index).made != 0 ? lane(index) : nullptr; });
+  }
+  layout::QueueState& state = files_->state();
+  A::store(state.fill_milli, fill, std::memory_order_relaxed);
+  if (!watermark_.look(fill)) return;
+  A::store(state.above_high_water, u64{watermark_.above() ? 1U : 0U}, std::memory_order_relaxed);
+  if (watermark_.above()) {
+    A::store(state.high_water_total, A::load(state.high_water_total, std::memory_order_relaxed) + 1,
+             std::memory_order_relaxed);
+    spdlog::warn("queue {}: {} % full, above its high watermark; group {} holds most of it (`mooring info {} --why`)",
+                 name_, fill / 10, slowest_text(), name_);
+  } else {
+    spdlog::info("queue {}: {} % full, below its low watermark again", name_, fill / 10);
+  }
+}
+
 // True: something there needs a look soon.
 bool QueueKeeper::look_at_group(u32 index, bool pressure) {
   Group* known = group(index);
@@ -1141,6 +1196,7 @@ u64 QueueKeeper::tick(u64 now_ns, bool bell) {
     busy = look_at_group(index, pressure) || busy;
   }
   free_left_lanes();
+  look_at_fill(now_ns, seen);
   rest_ns_ = busy ? kTickNs : std::min(std::max(rest_ns_ * 2, kTickNs), kRestMostNs);
   u64 rest_ns = std::min(rest_ns_, stand_ns);
   const u64 now_boottime_ns = boottime_ns();

@@ -29,6 +29,7 @@
 #include <string>
 #include <vector>
 
+#include "delivery/watermark.hpp"
 #include "group/release_mark.hpp"
 #include "group/repair.hpp"
 #include "platform/process.hpp"
@@ -173,6 +174,8 @@ class QueueKeeper {
   void wake_room();
   bool look_at_group(u32 index, bool pressure);
   bool any_lane_blocked() const;
+  void look_at_fill(u64 now_ns, u64 moved);
+  std::string slowest_text();
   std::string holder_text(u32 pid) const;
   void set_slot(u64& slot, u32 generation, layout::SlotLife life);
   void fail_queue(const std::string& why);
@@ -202,6 +205,9 @@ class QueueKeeper {
   u64 nacks_seen_ = 0;
   u64 rest_ns_ = 0;
   u64 fingerprint_ = 0;
+  Watermark watermark_;
+  u64 filled_ns_ = 0;           // when that was looked at,
+  u64 filled_fingerprint_ = 0;  // and what had moved until then
   u64 next_look_ns_ = 0;
   std::unique_ptr<QueueJournal> journal_;  // ends first
   // Notes of the park store go to the journal, once it runs.

@@ -79,10 +79,12 @@ TEST_F(Stuck, AStoppedOneIsKilledAndItsSeatOfAnExclusiveGroupGoesOn) {
   Instance instance = open(MOORING_KIND_SPSC);
   Producer producer = instance.open_producer("q");
   for (const char* text : {"first", "second"}) producer.publish(text);
+  set(instance, {{"stuck", "off"}});
   const auto worker = holder([](const Worker::Line& line) { line.rest(); });
   ASSERT_TRUE(worker->heard('h'));
   worker->stop();
   EXPECT_THROW((void)instance.open_consumer("q"), Failure) << "its seat, until its death is confirmed";
+  set(instance, {{"stuck", "kill"}});
   EXPECT_EQ(worker->join(), 128 + SIGKILL);
   std::optional<Consumer> next;
   EXPECT_TRUE(eventually([&] {
@@ -102,7 +104,7 @@ TEST_F(Stuck, AStoppedOneIsKilledAndItsSeatOfAnExclusiveGroupGoesOn) {
 
 TEST_F(Stuck, WhoExtendsSettlesOrWaitsWithEmptyHandsIsNotStuck) {
   Instance instance = open();
-  set(instance, {{"stuck_after", "20"}});  // a busy machine is no stuck process
+  set(instance, {{"stuck_after", "50"}});  // a busy machine is no stuck process
   Producer producer = instance.open_producer("q");
   // Each has as long to be killed as one that is.
   producer.publish("for the one that extends");
@@ -141,9 +143,11 @@ TEST_F(Stuck, ATracedOneAndAnyWhereItIsOffAreLeftAlone) {
   Instance instance = open();
   Producer producer = instance.open_producer("q");
   producer.publish("traced");
+  set(instance, {{"stuck", "off"}});
   const auto traced = holder([](const Worker::Line& line) { line.rest(); });
   ASSERT_TRUE(traced->heard('h'));
   if (::ptrace(PTRACE_SEIZE, traced->pid(), nullptr, nullptr) != 0) GTEST_SKIP() << "ptrace is not permitted here";
+  set(instance, {{"stuck", "kill"}});
   EXPECT_TRUE(service.logged("is traced"));
   EXPECT_EQ(counters().stuck_killed_total, 0U);
   set(instance, {{"stuck", "off"}});
