@@ -25,7 +25,7 @@ constexpr u64 kRestMostNs = 5 * kNsPerSecond;  // of an idle queue: 1,000 looks 
 constexpr u32 kStragglerLooks = 2;             // unchanged for two ticks (core.md A16)
 constexpr u32 kStragglersPerLook = 512;        // bounds one look; the next is a tick away
 constexpr u32 kQuotaMost = 1024;
-constexpr u64 kFillEveryNs = 250 * kNsPerMs;      // one scan of the order ring: 0.1 ms for 64 Ki cells
+constexpr u64 kFillEveryNs = 250 * kNsPerMs;  // one scan of the order ring: 60 us for 64 Ki cells
 constexpr u64 kJournalWaitNs = 4 * kNsPerSecond;  // below a client's default request_timeout_ns
 
 Result<u64> file_inode(const File& directory, const std::string& name) {

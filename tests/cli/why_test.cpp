@@ -180,6 +180,23 @@ TEST_F(Why, TheHolderOfAnExclusiveSeatIsNamed) {
   worker->go_on();
 }
 
+TEST_F(Why, ADeadLetterShowsHowItsConsumerEnded) {
+  Instance instance = open();
+  set(instance, {{"max_deliveries", "1"}});
+  instance.open_producer("q").publish("poison");
+  const auto worker = holder();
+  ASSERT_TRUE(worker->heard('h'));
+  const pid_t pid = worker->pid();
+  worker->kill(SIGKILL);
+  worker->join();
+  EXPECT_TRUE(comes([&] { return output("dlq ls q --json").find("crash") != std::string::npos; }));
+  const Json letter = Json::parse(output("dlq ls q --json"));
+  EXPECT_EQ(letter["attempts"][0]["exit"]["signal"], SIGKILL);
+  EXPECT_EQ(letter["attempts"][0]["pid"], pid) << "of the one that had it";
+  const std::string seq = std::to_string(letter["seq"].get<std::uint64_t>());
+  EXPECT_NE(output("dlq show q " + seq).find("signal 9 (SIGKILL)"), std::string::npos);
+}
+
 // --- What looks like a death, and is none; and the other way round ---------------------------------------------------
 
 void close_sockets() {
