@@ -230,8 +230,19 @@ MOORING_API int mooring_group_remove(mooring_instance* instance, const char* que
  *   dlq_max_age        duration (0s)           older dead letters are dropped, and counted; 0: never
  *   on_dlq_full        pause, drop_oldest      what happens at that bound (pause)
  *   on_dead            keep, drop              dead letters are kept, or dropped and counted (keep)
+ *   breaker            off, on                 circuit breaker: pauses the group while what it does fails (off)
+ *   breaker_failure_ratio  0.001 to 1 (0.5)    opens when this part of the messages settled in the window failed,
+ *   breaker_minimum    1 to 4096 (10)          and at least so many different ones did
+ *   breaker_window     100ms to 1d (10s)       what counts as recent
+ *   breaker_delay      1ms to 1d (5s)          how long nothing is given out; then one message is: acknowledged, the
+ *                                              breaker closes; failed, it opens again for twice as long,
+ *   breaker_delay_max  1ms to 7d (5m)          and at most so long
+ *   stuck              off, kill               kill (SIGKILL) the process of a consumer that holds messages and does
+ *                                              nothing (no receive, extend, settlement) for stuck_after times
+ *   stuck_after        1 to 1000 (4)           ack_wait, be it stopped or running; never one that is traced (off)
  * A duration is a number and ns, us, ms, s, m, h or d. Settings of a durable queue are in its journal. ack_wait is for
- * competing groups: from the one consumer of an exclusive group nothing is taken back.
+ * competing groups: from the one consumer of an exclusive group nothing is taken back. A group whose messages are held
+ * in order fails with one message at a time: give it breaker_minimum 1.
  * Returns   MOORING_OK, MOORING_ERR_BAD_ARGUMENT (the detail names the nearest key, or what the value may be),
  *           MOORING_ERR_NO_SUCH_QUEUE (also: no such group) */
 MOORING_API int mooring_group_set(mooring_instance* instance, const char* queue, const char* group, const char* key,
@@ -239,8 +250,9 @@ MOORING_API int mooring_group_set(mooring_instance* instance, const char* queue,
 
 /* mooring_group_pause, mooring_group_resume: a paused group gives nothing out; mooring_receive waits, and returns
  * MOORING_PAUSED when its time is over. What consumers hold they may settle. A group pauses by itself when it has
- * dlq_max_messages dead letters (on_dlq_full); then resume returns MOORING_PAUSED until some are redriven or purged. A
- * pause is not in the journal: after a reboot or a power cut the group goes on. */
+ * dlq_max_messages dead letters (on_dlq_full), and when its circuit breaker opens: then resume takes back the pause of
+ * mooring_group_pause alone, and returns MOORING_PAUSED; the detail says what else there is. A pause is not in the
+ * journal: after a reboot or a power cut the group goes on. */
 MOORING_API int mooring_group_pause(mooring_instance* instance, const char* queue, const char* group);
 MOORING_API int mooring_group_resume(mooring_instance* instance, const char* queue, const char* group);
 

@@ -295,7 +295,7 @@ class Instance {
   void pause_group(const std::string& queue, const std::string& group) {
     detail::checked(mooring_group_pause(handle_.get(), queue.c_str(), group.c_str()));
   }
-  // False: it stays paused, because it has as many dead letters as it may.
+  // False: it stays paused, because it has as many dead letters as it may, or its circuit breaker is open.
   bool resume_group(const std::string& queue, const std::string& group) {
     return detail::checked(mooring_group_resume(handle_.get(), queue.c_str(), group.c_str())) == MOORING_OK;
   }

@@ -12,17 +12,22 @@ namespace {
 constexpr u64 kMsNs = 1'000'000;
 constexpr u64 kSecondNs = 1'000'000'000;
 constexpr u64 kMessagesMost = u64{1} << 40;
+constexpr u64 kHourNs = 3600 * kSecondNs;
+// A window is looked at in tenths, a tick is 10 ms.
+constexpr u64 kWindowLeastNs = 100 * kMsNs;
+constexpr u64 kDayNs = 24 * kHourNs;
+constexpr u32 kStuckAfterMost = 1000;
 
 tl::unexpected<Error> bad_value(std::string_view key, std::string_view value, std::string_view want) {
   return fail(Code::kBadArgument,
               std::string(key) + " = \"" + std::string(value) + "\" is not possible; give " + std::string(want));
 }
 
-Result<u64> parse_count(std::string_view key, std::string_view text, u64 most) {
+Result<u64> parse_count(std::string_view key, std::string_view text, u64 most, u64 least = 0) {
   u64 number = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (error != std::errc{} || end != text.data() + text.size() || number > most) {
-    return bad_value(key, text, "a whole number from 0 to " + std::to_string(most));
+  if (error != std::errc{} || end != text.data() + text.size() || number > most || number < least) {
+    return bad_value(key, text, "a whole number from " + std::to_string(least) + " to " + std::to_string(most));
   }
   return number;
 }
@@ -79,6 +84,31 @@ Setting duration_setting(const char* key, u64 GroupPolicy::*member) {
           [member](const GroupPolicy& policy) { return duration_text(policy.*member); }};
 }
 
+Setting bounded_duration_setting(const char* key, u64 GroupPolicy::*member, u64 least, u64 most) {
+  Setting setting = duration_setting(key, member);
+  setting.set = [key, member, least, most](GroupPolicy* policy, std::string_view value) -> Status {
+    Result<u64> parsed = parse_duration(value);
+    if (!parsed) return fail(parsed.error());
+    if (*parsed < least || *parsed > most) {
+      return bad_value(key, value, "a duration from " + duration_text(least) + " to " + duration_text(most));
+    }
+    policy->*member = *parsed;
+    return {};
+  };
+  return setting;
+}
+
+Setting count_setting(const char* key, u32 GroupPolicy::*member, u32 least, u32 most) {
+  return {key,
+          [key, member, least, most](GroupPolicy* policy, std::string_view value) -> Status {
+            Result<u64> parsed = parse_count(key, value, most, least);
+            if (!parsed) return fail(parsed.error());
+            policy->*member = static_cast<u32>(*parsed);
+            return {};
+          },
+          [member](const GroupPolicy& policy) { return std::to_string(policy.*member); }};
+}
+
 Setting milli_setting(const char* key, u32 GroupPolicy::*member, double low, double high) {
   return {key,
           [key, member, low, high](GroupPolicy* policy, std::string_view value) -> Status {
@@ -114,14 +144,7 @@ const std::vector<Setting>& settings() {
          }
          return text.empty() ? std::string("none") : text;
        }},
-      {"max_deliveries",
-       [](GroupPolicy* policy, std::string_view value) -> Status {
-         Result<u64> parsed = parse_count("max_deliveries", value, layout::kFailedMax);
-         if (!parsed) return fail(parsed.error());
-         policy->max_deliveries = static_cast<u32>(*parsed);
-         return {};
-       },
-       [](const GroupPolicy& policy) { return std::to_string(policy.max_deliveries); }},
+      count_setting("max_deliveries", &GroupPolicy::max_deliveries, 0, layout::kFailedMax),
       duration_setting("ack_wait", &GroupPolicy::ack_wait_ns),
       {"dlq_max_messages",
        [](GroupPolicy* policy, std::string_view value) -> Status {
@@ -134,6 +157,22 @@ const std::vector<Setting>& settings() {
       duration_setting("dlq_max_age", &GroupPolicy::dlq_max_age_ns),
       choice_setting("on_dlq_full", &GroupPolicy::on_dlq_full, "pause", "drop_oldest"),
       choice_setting("on_dead", &GroupPolicy::on_dead, "keep", "drop"),
+      choice_setting("breaker", &GroupPolicy::breaker, "off", "on"),
+      {"breaker_failure_ratio",
+       [](GroupPolicy* policy, std::string_view value) -> Status {
+         Result<u32> parsed = parse_milli("breaker_failure_ratio", value, 0, 1);
+         if (!parsed) return fail(parsed.error());
+         if (*parsed == 0) return bad_value("breaker_failure_ratio", value, "a number from 0.001 to 1");
+         policy->breaker_failure_milli = *parsed;
+         return {};
+       },
+       [](const GroupPolicy& policy) { return milli_text(policy.breaker_failure_milli); }},
+      count_setting("breaker_minimum", &GroupPolicy::breaker_minimum, 1, kBreakerMessagesMax),
+      bounded_duration_setting("breaker_window", &GroupPolicy::breaker_window_ns, kWindowLeastNs, kDayNs),
+      bounded_duration_setting("breaker_delay", &GroupPolicy::breaker_delay_ns, kMsNs, kDayNs),
+      bounded_duration_setting("breaker_delay_max", &GroupPolicy::breaker_delay_max_ns, kMsNs, 7 * kDayNs),
+      choice_setting("stuck", &GroupPolicy::stuck, "off", "kill"),
+      count_setting("stuck_after", &GroupPolicy::stuck_after, 1, kStuckAfterMost),
   };
   return all;
 }
@@ -165,6 +204,12 @@ GroupPolicy default_policy() {
   policy.retry_multiplier_milli = 2000;
   policy.retry_jitter_milli = 150;
   policy.max_deliveries = 5;
+  policy.breaker_failure_milli = 500;
+  policy.breaker_minimum = 10;
+  policy.breaker_window_ns = 10 * kSecondNs;
+  policy.breaker_delay_ns = 5 * kSecondNs;
+  policy.breaker_delay_max_ns = 300 * kSecondNs;
+  policy.stuck_after = 4;
   return policy;
 }
 
@@ -184,6 +229,14 @@ Status check_policy(const GroupPolicy& policy, const std::string& where) {
   for (u32 i = 0; i < policy.backoff_count; ++i) {
     if (policy.backoff_ns[i] > kDelayMostNs) return bad("backoff");
   }
+  if (policy.breaker > 1 || policy.breaker_failure_milli == 0 || policy.breaker_failure_milli > 1000 ||
+      policy.breaker_minimum == 0 || policy.breaker_minimum > kBreakerMessagesMax ||
+      policy.breaker_window_ns < kWindowLeastNs || policy.breaker_window_ns > kDayNs ||
+      policy.breaker_delay_ns < kMsNs || policy.breaker_delay_ns > kDayNs || policy.breaker_delay_max_ns < kMsNs ||
+      policy.breaker_delay_max_ns > 7 * kDayNs) {
+    return bad("breaker");
+  }
+  if (policy.stuck > 1 || policy.stuck_after == 0 || policy.stuck_after > kStuckAfterMost) return bad("stuck");
   return {};
 }
 

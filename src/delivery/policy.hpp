@@ -13,6 +13,17 @@
 //   on_dlq_full       pause     pause the group with an alarm, or drop_oldest (counted)
 //   on_dead           keep      keep dead letters, or drop them (counted)
 //
+//   breaker                 off   on: a circuit breaker (delivery/breaker.hpp) pauses a group while what it does fails
+//   breaker_failure_ratio   0.5   it opens when this part of the messages settled in the window failed; 0.001 to 1
+//   breaker_minimum         10    and at least so many different messages did; 1 to 4096
+//   breaker_window          10s   what counts as recent; 100ms to 1d
+//   breaker_delay           5s    how long it stays open before it lets one message through; 1ms to 1d
+//   breaker_delay_max       5m    each failure of that message doubles the delay, up to this; at most 7d
+//
+//   stuck             off       kill: the supervisor kills (SIGKILL) a consumer's process that holds messages and makes
+//                               no progress for stuck_after times ack_wait, stopped or running, but never a traced one
+//   stuck_after       4         1 to 1000
+//
 // Delays run on CLOCK_BOOTTIME: they go on while the host sleeps, and no clock adjustment moves them.
 //
 // TESTED BY  delivery/policy_test
@@ -31,6 +42,10 @@ using layout::GroupPolicy;
 
 enum class OnDead : u32 { kKeep = 0, kDrop = 1 };
 enum class OnDlqFull : u32 { kPause = 0, kDropOldest = 1 };
+enum class OnStuck : u32 { kOff = 0, kKill = 1 };
+
+// The different messages that a breaker remembers; beyond, one that fails again counts again.
+inline constexpr u32 kBreakerMessagesMax = 4096;
 
 inline constexpr u64 kDelayMostNs = u64{366} * 24 * 3600 * 1'000'000'000;  // a year: more is a mistake
 

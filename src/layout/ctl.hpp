@@ -64,6 +64,9 @@ struct QueueState {
   alignas(kLineBytes) u64 group_epoch;  // +1 whenever a group is entered or taken out (core.md A17)
   alignas(kLineBytes) u64 incarnation;  // of the supervisor that serves the queue
   u64 tick_monotonic_ns;                // of its last look at this queue
+  u64 fill_milli;                       // then: how full the queue was
+  u64 above_high_water;                 // 1: since it was crossed; 0 again below the low one
+  u64 high_water_total;                 // times it was
   // Queues with a log; written by the journal's thread, in this order (core.md 5.5). Where the log spills, "on the
   // disk" is: written, or finished by every group before it had to be.
   alignas(kLineBytes) u64 log_mark;  // log position behind the last block announced
@@ -103,11 +106,36 @@ struct GroupPolicy {
   u32 on_dlq_full;
   u32 backoff_count;
   u64 backoff_ns[kBackoffMax];
+  // Settings that a log written before them lacks are at their defaults: only ever add behind.
+  u64 breaker_window_ns;
+  u64 breaker_delay_ns;
+  u64 breaker_delay_max_ns;
+  u32 breaker;
+  u32 breaker_failure_milli;
+  u32 breaker_minimum;
+  u32 stuck;
+  u32 stuck_after;
+  u32 pad;
 };
-static_assert(sizeof(GroupPolicy) == 192, "no padding");
+inline constexpr u64 kGroupPolicyBytesLeast = __builtin_offsetof(GroupPolicy, breaker_window_ns);
+static_assert(kGroupPolicyBytesLeast == 192, "the log has it");
+static_assert(sizeof(GroupPolicy) == 240, "no padding");
 
+// --- The word `paused` of a group: bits, and in bits 8 to 15 how often in a row its breaker opened ------------------
 inline constexpr u32 kGroupPausedByUser = 1;
-inline constexpr u32 kGroupPausedByDlq = 2;  // its dead letters reached their bound
+inline constexpr u32 kGroupPausedByDlq = 2;      // its dead letters reached their bound
+inline constexpr u32 kGroupPausedByBreaker = 4;  // its circuit breaker is open (supervisor/group_breaker.hpp)
+inline constexpr u32 kGroupCanary = 8;           // half open: but for the one message that `canary` names
+inline constexpr u32 kGroupPauses = kGroupPausedByUser | kGroupPausedByDlq | kGroupPausedByBreaker;
+constexpr u32 breaker_level(u32 paused) { return (paused >> 8) & 255U; }
+constexpr u32 make_breaker(u32 level, bool canary) {
+  return kGroupPausedByBreaker | (canary ? kGroupCanary : 0U) | (level << 8);
+}
+inline constexpr u32 kBreakerBits = kGroupPausedByBreaker | kGroupCanary | (255U << 8);
+
+// The canary of a competing group is a place: a seq, or (bit 63) an entry of the park table. An exclusive group hands
+// out what comes next, once for each number.
+inline constexpr u64 kCanaryInTable = u64{1} << 63;
 
 // Written by the supervisor alone, read by metrics and `info`; a kill may leave one of them one short.
 struct GroupCounters {
@@ -122,8 +150,11 @@ struct GroupCounters {
   u64 purged_total;
   u64 dropped_total;
   u64 store_full_total;  // looks at which a failed message had to wait for room in the park store
+  u64 breaker_opened_total;
+  u64 stuck_killed_total;  // processes that stuck = kill ended
+  u64 reserved[14];
 };
-static_assert(sizeof(GroupCounters) == 256);
+static_assert(sizeof(GroupCounters) == 3 * kLineBytes);
 
 struct GroupSlot {
   u64 slot;
@@ -131,13 +162,15 @@ struct GroupSlot {
   GroupMode mode;
   u32 quota;          // in-flight messages each consumer may hold; dealt anew when one comes or goes (core.md A16)
   u64 start;          // base at birth
-  u32 paused;         // bits kGroupPaused...: consumers take nothing while it is not 0
+  u32 paused;         // bits kGroupPaused...: consumers take nothing while it is not 0 (but a canary)
   u32 pad;
-  u64 reserved[3];
+  u64 canary;                     // what kGroupCanary lets through; stored before that bit (CANARY)
+  u64 breaker_until_boottime_ns;  // open until then; stored before the bit of the breaker
+  u64 reserved;
   alignas(kLineBytes) GroupPolicy policy;
   alignas(kLineBytes) GroupCounters counters;
 };
-static_assert(sizeof(GroupSlot) == 5 * kLineBytes);
+static_assert(sizeof(GroupSlot) == 6 * kLineBytes);
 static_assert(__builtin_offsetof(GroupSlot, policy) == kLineBytes);
 static_assert(__builtin_offsetof(GroupSlot, counters) == 3 * kLineBytes);
 
@@ -160,7 +193,9 @@ struct SeatSlot {
   u32 group;
   u64 start_time_ticks;
   u64 made;
-  u64 reserved[4];
+  u64 progress_seen;               // the seat's progress at the supervisor's last look that found it changed,
+  u64 standing_since_boottime_ns;  // and the time of that look
+  u64 reserved[2];
 };
 static_assert(sizeof(SeatSlot) == 64);
 

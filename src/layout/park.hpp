@@ -63,8 +63,11 @@ struct ParkAttempt {
   u32 code;           // of the application
   u32 handling_us;    // from its receive to its end; 0: not known
   char consumer[16];  // name of the process, cut; not terminated if it is as long
+  u32 exit;           // how the process ended, of a crash: kExitKnown and its wait status; 0: not known
+  u32 pad;
 };
-static_assert(sizeof(ParkAttempt) == 48);
+static_assert(sizeof(ParkAttempt) == 56);
+inline constexpr u32 kExitKnown = u32{1} << 31;
 inline constexpr u32 kAttemptsMax = 8;  // the last ones are kept
 
 // 64-byte aligned; found through ParkEntry::loc and checked against the entry's seq, or by a walk.

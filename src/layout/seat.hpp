@@ -19,7 +19,8 @@ inline constexpr u64 kHandlingMany = ~u64{0};
 struct SeatHead {
   FileHead head;
   alignas(kLineBytes) u64 handling;  // seq the application has before it, 0 = none
-  u64 progress;                      // +1 for each receive: a living process whose count stands still is stuck
+  u64 progress;                      // +1 for each receive, extend and handling: together with the counters of
+                                     // settlements what a stuck process does not move (seat_progress)
   u64 opened;                        // seat generation that the owner took; a grant it never heard of is dropped
   u64 closed;                        // seat generation whose owner closed its handle: free without a death
   u64 messages_delivered;            // counters are cumulative over all owners of the seat
@@ -31,9 +32,14 @@ struct SeatHead {
   u64 bytes_delivered;
   u64 messages_rejected;  // of the nacked
   u64 messages_untimely;  // met before their time, or after it: handed to the supervisor, not to the application
+  u64 canary;             // exclusive groups: make_seat_canary of the last message taken as one
 };
 static_assert(sizeof(SeatHead) == 2 * kLineBytes);
 static_assert(__builtin_offsetof(SeatHead, handling) == 128);
+
+// number:24 | seq_lo:40
+constexpr u64 make_seat_canary(u64 number, u64 seq) { return (number << 40) | (seq & ((u64{1} << 40) - 1)); }
+constexpr u64 seat_canary_number(u64 canary) { return canary >> 40; }
 
 struct SeatNotice {
   u64 seq;       // 0: never used

@@ -5,6 +5,7 @@
 
 #include <limits>
 
+#include "group/canary.hpp"
 #include "group/repair.hpp"
 #include "journal/reading_disk.hpp"
 #include "queue/error_detail.hpp"
@@ -382,7 +383,7 @@ Status Consumer::open_log() {
 }
 
 [[gnu::always_inline]] inline Code Consumer::take_competing(Competing& group, Message* message) {
-  if (__builtin_expect(is_paused(), false)) return Code::kEmpty;
+  if (__builtin_expect(is_paused(), false)) return take_canary(group, message);
   if (__builtin_expect(in_flight_ != 0 && holds_alone_, false)) {
     return fail_with(Code::kFull,
                      "this consumer holds a message that is given out alone, because a consumer died with "
@@ -436,18 +437,59 @@ Status Consumer::open_log() {
   return Code::kOk;
 }
 
+// Half open and nothing else against it: what `canary` names may be taken.
+bool Consumer::canary_is_open(u64* canary) const {
+  const u32 paused = A::load(group_slot_->paused, std::memory_order_acquire);  // CANARY
+  *canary = A::load(group_slot_->canary, std::memory_order_relaxed);
+  return (paused & layout::kGroupCanary) != 0 && (paused & layout::kGroupPauses) == layout::kGroupPausedByBreaker;
+}
+
+[[gnu::noinline, gnu::cold]] Code Consumer::take_canary(Competing& group, Message* message) {
+  u64 canary = 0;
+  skipped_alone_ = false;
+  if (!canary_is_open(&canary)) return Code::kEmpty;
+  // A consumer that may hold nothing more leaves it to others.
+  if ((in_flight_ != 0 && holds_alone_) || in_flight_ >= quota()) return Code::kEmpty;
+  Lease lease;
+  if (!lease_canary<A>(group.group(), group.order(), seat_index_, canary, in_flight_ != 0, &lease, &skipped_alone_)) {
+    return Code::kEmpty;
+  }
+  return took_competing(group, lease, message);
+}
+
+// The one consumer takes what comes next, once for each number.
+template <class Exclusive>
+[[gnu::noinline, gnu::cold]] Code Consumer::take_exclusive_canary(Exclusive& group, Message* message) {
+  u64 number = 0;
+  skipped_alone_ = false;
+  if (!canary_is_open(&number) || number == canary_taken_) return Code::kEmpty;
+  const Code code = take_in_order(group, message);
+  if (code != Code::kOk) return code;
+  canary_taken_ = number;
+  // Release: before the application sees the message. A successor takes one of its own: what this one had comes again.
+  A::store(seat_->canary, layout::make_seat_canary(number, message->seq), std::memory_order_release);
+  return Code::kOk;
+}
+
 template <class Exclusive>
 [[gnu::always_inline]] inline Code Consumer::take_exclusive(Exclusive& group, Message* message) {
-  if (__builtin_expect(is_paused(), false)) return Code::kEmpty;
+  if (__builtin_expect(is_paused(), false)) return take_exclusive_canary(group, message);
   if (is_turn_of_table()) {
     if (Code code = take_from_table(message); code != Code::kEmpty) return code;
   }
+  const Code code = take_in_order(group, message);
+  if (__builtin_expect(code == Code::kEmpty, false) && table_->table_may_have_work()) return take_from_table(message);
+  return code;
+}
+
+template <class Exclusive>
+[[gnu::always_inline]] inline Code Consumer::take_in_order(Exclusive& group, Message* message) {
   FrameView frame;
   u32 attempt = 0;
   switch (group.take(&frame, &attempt)) {
     case TakeOutcome::kTaken: break;
     case TakeOutcome::kEmpty:
-    case TakeOutcome::kHeld: return table_->table_may_have_work() ? take_from_table(message) : Code::kEmpty;
+    case TakeOutcome::kHeld: return Code::kEmpty;
     case TakeOutcome::kWindow:
       return fail_with(Code::kFull, fmt::format("{} messages of group {} wait for their settlement, a whole window; "
                                                 "settle some before receiving more",
@@ -517,18 +559,14 @@ Consumer::Competing* Consumer::words_of(const Message& message) {
   return copied(frame.flags, to + lead, frame.len, slot, Lease::kNotParked, message);
 }
 
-Code Consumer::take_durable(ExclusiveDurable& group, Message* message) {
-  if (__builtin_expect(is_paused(), false)) return Code::kEmpty;
-  if (is_turn_of_table()) {
-    if (Code code = take_from_table(message); code != Code::kEmpty) return code;
-  }
+Code Consumer::take_in_order(ExclusiveDurable& group, Message* message) {
   FrameView frame;
   u32 attempt = 0;
   for (;;) {
     switch (group.take(&frame, &attempt)) {
       case TakeOutcome::kTaken: break;
       case TakeOutcome::kEmpty:
-      case TakeOutcome::kHeld: return table_->table_may_have_work() ? take_from_table(message) : Code::kEmpty;
+      case TakeOutcome::kHeld: return Code::kEmpty;
       case TakeOutcome::kWindow:
         return fail_with(Code::kFull, fmt::format("{} messages of group {} wait for their settlement, a whole window; "
                                                   "settle some before receiving more",
@@ -570,7 +608,7 @@ Code Consumer::take_durable(ExclusiveDurable& group, Message* message) {
     }
     case 2: return take_exclusive(*std::get_if<ExclusiveLane>(&group_), message);
     case 3: return take_exclusive(*std::get_if<ExclusiveOrder>(&group_), message);
-    case 4: return take_durable(*std::get_if<ExclusiveDurable>(&group_), message);
+    case 4: return take_exclusive(*std::get_if<ExclusiveDurable>(&group_), message);
     default: return fail_with(Code::kClosed, "this consumer is closed");
   }
 }
@@ -581,8 +619,18 @@ Code Consumer::take_durable(ExclusiveDurable& group, Message* message) {
 }
 
 bool Consumer::may_have_work() {
-  if (is_paused()) return false;
-  if (table_.has_value() && table_->table_may_have_work()) return true;
+  if (is_paused()) {
+    u64 canary = 0;
+    if (!canary_is_open(&canary)) return false;
+    const auto* competing = std::get_if<Competing>(&group_);
+    if (competing != nullptr) {
+      return in_flight_ < quota() && !(in_flight_ != 0 && holds_alone_) &&
+             canary_is_ready<A>(competing->group(), competing->order(), canary);
+    }
+    if (canary == canary_taken_) return false;
+  } else if (table_.has_value() && table_->table_may_have_work()) {
+    return true;
+  }
   switch (group_.index()) {
     case 1: return std::get_if<Competing>(&group_)->may_have_work();
     case 2: return std::get_if<ExclusiveLane>(&group_)->may_have_work();
@@ -681,14 +729,14 @@ Code Consumer::receive(Message* message, u64 timeout_ns) {
       before_sleep();
       // Who polls learns here that the queue is gone.
       if (Status seat = check_seat(); !seat) return fail_with(seat.error());
-      if (is_paused()) return Code::kPaused;
-      if (descriptor_ == nullptr) return Code::kEmpty;
-      descriptor_->rearm();
-      // Looked again after arming: what came in between is not left behind an unreadable descriptor, and neither is
-      // what came with it.
-      code = take_one(message);
-      if (code != Code::kOk) return code;
-      descriptor_->signal();
+      if (descriptor_ != nullptr) {
+        descriptor_->rearm();  // paused, too: else who polls it spins until somebody resumes the group
+        // Looked again after arming: what came in between is not left behind an unreadable descriptor, and neither is
+        // what came with it.
+        code = take_one(message);
+        if (code == Code::kOk) descriptor_->signal();
+      }
+      if (code == Code::kEmpty && is_paused()) return Code::kPaused;
     } else {
       code = wait_for_message(timeout_ns, message);
     }
@@ -875,9 +923,13 @@ Code Consumer::extend(Message* message) {
   if (Code code = check_usable(); code != Code::kOk) return code;
   if (!is_plausible(*message)) return Code::kStale;
   Competing* competing = words_of(*message);
-  if (competing == nullptr) return Code::kOk;  // exclusive: nothing is ever taken back
+  if (competing == nullptr) {  // exclusive: nothing is ever taken back
+    count(seat_->progress, 1);
+    return Code::kOk;
+  }
   Lease lease = lease_of(*message);
   if (competing->extend(&lease) == Settled::kStale) return Code::kStale;
+  count(seat_->progress, 1);
   message->token[0] = lease.word;
   message->token[1] = make_token(lease.park_index, copy_slot_of(*message));
   return Code::kOk;
@@ -886,6 +938,7 @@ Code Consumer::extend(Message* message) {
 Code Consumer::handling(const Message& message) {
   if (Code code = check_usable(); code != Code::kOk) return code;
   A::store(seat_->handling, message.seq, std::memory_order_release);
+  count(seat_->progress, 1);
   return Code::kOk;
 }
 

@@ -121,9 +121,16 @@ class Consumer {
   Code take_competing(Competing& group, Message* message);
   template <class Exclusive>
   Code take_exclusive(Exclusive& group, Message* message);
-  Code take_durable(ExclusiveDurable& group, Message* message);
+  template <class Exclusive>
+  Code take_in_order(Exclusive& group, Message* message);
+  Code take_in_order(ExclusiveDurable& group, Message* message);
   Code copy_hot(const ExclusiveDurable& group, const FrameView& frame, Message* message);
   bool is_turn_of_table();
+  // While the group's breaker is half open (group/canary.hpp).
+  Code take_canary(Competing& group, Message* message);
+  template <class Exclusive>
+  Code take_exclusive_canary(Exclusive& group, Message* message);
+  bool canary_is_open(u64* canary) const;
   // The bytes of a leased message into a copy slot. kStale: it was taken from us meanwhile.
   Code copy_out(Competing& group, const Lease& lease, Message* message);
   Code copy_parked(Competing& group, const Lease& lease, u32 park_index, Message* message);
@@ -190,6 +197,7 @@ class Consumer {
   std::variant<std::monostate, Competing, ExclusiveLane, ExclusiveOrder, ExclusiveDurable> group_;
   std::optional<Competing> table_;  // exclusive groups: their park table, through which dead letters come back
   u32 takes_ = 0;
+  u64 canary_taken_ = 0;  // exclusive groups: the number of the last one
   CopySlots copies_;
   SettlementNotices<A> notices_;
   DrainBackoff backoff_;

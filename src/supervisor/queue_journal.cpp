@@ -321,6 +321,7 @@ void QueueJournal::count_backlog(u64 seq, u64 message_bytes) {
 
 bool QueueJournal::backlog_is_full() {
   const u64 bytes = backlog_bytes();
+  backlog_now_.store(bytes, std::memory_order_relaxed);
   const bool full = bytes >= queue_->constants().max_backlog_bytes;
   if (full == backlog_full_) return full;
   backlog_full_ = full;

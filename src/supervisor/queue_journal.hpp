@@ -74,6 +74,9 @@ class QueueJournal {
   void note_park(const journal::ParkRecord& park);
   void note_release(u32 group, u64 seq, u32 reason);
 
+  // Any thread: the messages in the log that some group has not settled, as far as the log was told.
+  u64 backlog_bytes_now() const { return backlog_now_.load(std::memory_order_relaxed); }
+
   // Groups came or went: returns when the log says so. kTimeout, kIo, kDiskFull.
   Status write_groups(u64 timeout_ns);
 
@@ -151,6 +154,7 @@ class QueueJournal {
   // Before these seqs so many bytes: log positions when the log was opened, then message records alone.
   std::deque<journal::IndexEntry> backlog_steps_;
   u64 backlog_end_ = 0;
+  std::atomic<u64> backlog_now_{0};  // relaxed: a figure
   bool spilling_ = false;      // it took something at the last look
   bool holds_spilled_ = false;  // some message in the log is not settled, or its segment still there
   u64 spill_from_ = 0;         // spills_: every group has finished what is below, or the log has it

@@ -8,10 +8,12 @@
 #include <cstring>
 
 #include "base/kill_point.hpp"
+#include "group/seat_progress.hpp"
 #include "platform/fault_guard.hpp"
 #include "queue/sleeper.hpp"
 #include "segment/names.hpp"
 #include "supervisor/group_name.hpp"
+#include "supervisor/queue_fill.hpp"
 
 namespace mooring {
 namespace {
@@ -23,6 +25,7 @@ constexpr u64 kRestMostNs = 5 * kNsPerSecond;  // of an idle queue: 1,000 looks 
 constexpr u32 kStragglerLooks = 2;             // unchanged for two ticks (core.md A16)
 constexpr u32 kStragglersPerLook = 512;        // bounds one look; the next is a tick away
 constexpr u32 kQuotaMost = 1024;
+constexpr u64 kFillEveryNs = 250 * kNsPerMs;  // one scan of the order ring: 60 us for 64 Ki cells
 constexpr u64 kJournalWaitNs = 4 * kNsPerSecond;  // below a client's default request_timeout_ns
 
 Result<u64> file_inode(const File& directory, const std::string& name) {
@@ -50,6 +53,9 @@ QueueKeeper::QueueKeeper(std::string name, std::shared_ptr<Queue> queue)
       groups_(constants().groups_max),
       seat_mappings_(constants().seats_max),
       seat_names_(constants().seats_max),
+      seat_acks_(constants().seats_max),
+      seat_exits_(constants().seats_max),
+      standing_(constants().seats_max),
       lane_guarded_(constants().lanes_max, false),
       fault_(std::make_unique<std::atomic<bool>>(false)) {}
 
@@ -72,6 +78,7 @@ Result<std::unique_ptr<QueueKeeper>> QueueKeeper::open(const File& shared_direct
   keeper->failed_ =
       A::load(files.state().life, std::memory_order_acquire) == static_cast<u64>(layout::QueueLife::kFailed);
   A::store(keeper->files_->state().incarnation, incarnation, std::memory_order_release);
+  keeper->watermark_.adopt(A::load(files.state().above_high_water, std::memory_order_relaxed) != 0);
   if (keeper->failed_) return keeper;  // kept for a look, and to be removed
   if (keeper->queue_->is_spsc() && keeper->files_->lane_slot(0).made == 0) {
     // Consumers poll the lane before its first producer comes.
@@ -133,6 +140,7 @@ QueueKeeper::Group* QueueKeeper::group(u32 index) {
   known.view = view_group(known.mapping.data(), constants().words, static_cast<u32>(constants().parks));
   guard(known.mapping.data(), known.mapping.size_bytes());
   known.redelivery = make_redelivery(index, known.view);
+  known.breaker = make_breaker(index, known.view);
   return &known;
 }
 
@@ -146,14 +154,84 @@ std::unique_ptr<Redelivery> QueueKeeper::make_redelivery(u32 index, const GroupV
     const layout::SeatSlot& slot = files_->seat_slot(seat_index);
     std::string& name = seat_names_[seat_index];
     if (name.empty()) name = process_name(slot.pid);  // of a grant before our time
-    return Redelivery::Holder{{slot.pid, slot.start_time_ticks}, name};
+    return Redelivery::Holder{{slot.pid, slot.start_time_ticks}, name, seat_exits_[seat_index]};
   };
   around.wake = [this, index](u64 count) { wake_group(index, count); };
+  around.failed = [this, index](u64 seq, layout::FailReason reason) {
+    groups_[index].breaker->failed(seq, reason, boottime_ns());
+  };
   if (queue_->is_durable()) around.log = &notes_;
   around.max_message_bytes = constants().max_message_bytes;
   layout::GroupSlot& slot = files_->group_slot(index);
   around.where = fmt::format("queue {}: group {}", name_, group_name(slot));
   return std::make_unique<Redelivery>(index, slot, view, queue_->order(), parks_, std::move(around));
+}
+
+std::unique_ptr<GroupBreaker> QueueKeeper::make_breaker(u32 index, const GroupView& view) {
+  GroupBreaker::Surroundings around;
+  around.wake = [this, index](u64 count) { wake_group(index, count); };
+  around.exclusive_consumer = [this, index] { return consumer_of(index); };
+  around.acked_seq = [this, index] { return acked_seq_of(index); };
+  layout::GroupSlot& slot = files_->group_slot(index);
+  around.where = fmt::format("queue {}: group {}", name_, group_name(slot));
+  return std::make_unique<GroupBreaker>(slot, view, queue_->order(), std::move(around));
+}
+
+// Of an exclusive group; null: nobody has its seat.
+const layout::SeatHead* QueueKeeper::consumer_of(u32 index) {
+  for (u32 seat_index = 1; seat_index < constants().seats_max; ++seat_index) {
+    const layout::SeatSlot& slot = files_->seat_slot(seat_index);
+    if (layout::slot_life(slot.slot) == layout::SlotLife::kLive && slot.group == index) return seat(seat_index);
+  }
+  return nullptr;
+}
+
+// What its consumer acknowledged since the last look. (Somebody else's garbage there opens or closes its own group.)
+void QueueKeeper::note_acks(u32 index) {
+  const layout::SeatHead* head = seat(index);
+  if (head == nullptr) return;
+  const u64 acked = A::load(head->messages_acked, std::memory_order_relaxed);
+  const u64 before = std::exchange(seat_acks_[index], acked).value_or(acked);
+  const u32 group_index = files_->seat_slot(index).group;
+  if (acked <= before || group_index >= constants().groups_max) return;
+  if (GroupBreaker* breaker = groups_[group_index].breaker.get()) breaker->acked(acked - before, boottime_ns());
+}
+
+// Looks whether the seat's owner goes on. Returns how soon to look again (ns), ~0: it does not matter.
+u64 QueueKeeper::note_progress(u32 index, u64 now_ns) {
+  layout::SeatSlot& slot = files_->seat_slot(index);
+  const layout::SeatHead* head = seat(index);
+  if (head == nullptr || layout::slot_life(slot.slot) != layout::SlotLife::kLive) return ~u64{0};
+  const u64 progress = seat_progress<A>(*head);
+  Standing& standing = standing_[index];
+  const u64 looked_ns = std::exchange(standing.looked_ns, now_ns);
+  if (progress != slot.progress_seen || slot.standing_since_boottime_ns == 0) {
+    A::store(slot.progress_seen, progress, std::memory_order_relaxed);
+    A::store(slot.standing_since_boottime_ns, boottime_ns(), std::memory_order_relaxed);
+    standing.ns = 0;
+  }
+  if (slot.group >= constants().groups_max) return ~u64{0};
+  const GroupPolicy& policy = files_->group_slot(slot.group).policy;
+  if (policy.stuck != static_cast<u32>(OnStuck::kKill) || policy.ack_wait_ns == 0) return ~u64{0};
+  if (A::load(head->handling, std::memory_order_acquire) == 0) {  // empty hands
+    standing.ns = 0;
+    return ~u64{0};
+  }
+  if (looked_ns != 0) standing.ns += std::min(now_ns - std::min(now_ns, looked_ns), 2 * kRestMostNs);
+  if (standing.ns / std::max(policy.stuck_after, 1U) >= policy.ack_wait_ns) {
+    stuck_.push_back({{slot.pid, slot.start_time_ticks}, slot.group, std::exchange(standing.ns, 0)});
+  }
+  return std::max(policy.ack_wait_ns / 4, kTickNs);
+}
+
+void QueueKeeper::killed_stuck(u32 index) {
+  layout::GroupCounters& counters = files_->group_slot(index).counters;
+  A::store(counters.stuck_killed_total, A::load(counters.stuck_killed_total, std::memory_order_relaxed) + 1,
+           std::memory_order_relaxed);
+}
+
+std::string QueueKeeper::group_text(u32 index) const {
+  return fmt::format("queue {}: group {}", name_, group_name(files_->group_slot(index)));
 }
 
 // Exclusive groups. On volatile SPSC a hint: right, but for the moment between two stores of the consumer.
@@ -307,6 +385,8 @@ Result<bool> QueueKeeper::create_group(const std::string& name, layout::GroupMod
     slot.mode = mode;
     slot.start = 0;
     slot.paused = 0;
+    slot.canary = 0;
+    slot.breaker_until_boottime_ns = 0;
     slot.policy = default_policy();
     slot.counters = layout::GroupCounters{};
     A::store(slot.quota, kQuotaMost, std::memory_order_relaxed);
@@ -423,6 +503,7 @@ void QueueKeeper::finish_removal(u32 index) {
   // What it has in the park store. (Left there by a kill, the next supervisor finds it nobody's.)
   if (Redelivery* redelivery = groups_[index].redelivery.get(); redelivery != nullptr) redelivery->drop_all();
   groups_[index].redelivery.reset();
+  groups_[index].breaker.reset();
   groups_[index].due_boottime_ns = ~u64{0};
   A::add(files_->state().group_epoch, u64{1}, std::memory_order_acq_rel);  // GROUP_ENTERED, here: taken out
   set_slot(slot.slot, layout::slot_generation(slot.slot), layout::SlotLife::kFree);
@@ -627,10 +708,17 @@ Result<SeatGrant> QueueKeeper::open_consumer(const std::string& group_name, cons
     MOORING_KILL_POINT("keeper.seat_made");
     slot.made = 1;
   }
+  // What its owner before left is put down as that one's, not as this one's.
+  if (slot.group < constants().groups_max && groups_[slot.group].failures) {
+    static_cast<void>(look_at_group(slot.group, /*pressure=*/false));
+  }
   slot.pid = owner.pid;
   slot.start_time_ticks = owner.start_time_ticks;
   slot.group = *group_index;
   seat_names_[found] = process_name(owner.pid);
+  seat_exits_[found] = 0;
+  standing_[found] = {};
+  A::store(slot.standing_since_boottime_ns, boottime_ns(), std::memory_order_relaxed);
   const u32 generation = layout::slot_generation(slot.slot) + 1;
   MOORING_KILL_POINT("keeper.seat_identity");
   set_slot(slot.slot, generation, layout::SlotLife::kLive);
@@ -655,6 +743,7 @@ Status QueueKeeper::close_consumer(const ProcessIdentity& owner, u32 index, u32 
 // Its owner is dead, or has closed. Seats are free only after a full pass: a number is never two owners' at once.
 void QueueKeeper::free_seat(u32 index) {
   layout::SeatSlot& slot = files_->seat_slot(index);
+  note_acks(index);  // for the group that it leaves
   const u32 group_index = slot.group;
   Group* known = group_index < constants().groups_max ? group(group_index) : nullptr;
   if (known != nullptr) {
@@ -677,11 +766,12 @@ void QueueKeeper::free_seat(u32 index) {
   if (known != nullptr) deal_quotas(group_index);
 }
 
-void QueueKeeper::owner_died(const ProcessIdentity& owner) {
+void QueueKeeper::owner_died(const ProcessIdentity& owner, std::optional<u32> wait_status) {
   for (u32 index = 1; index < constants().seats_max; ++index) {
     const layout::SeatSlot& slot = files_->seat_slot(index);
     if (layout::slot_life(slot.slot) == layout::SlotLife::kLive &&
         ProcessIdentity{slot.pid, slot.start_time_ticks} == owner) {
+      if (wait_status.has_value()) seat_exits_[index] = layout::kExitKnown | *wait_status;
       free_seat(index);
     }
   }
@@ -841,7 +931,16 @@ Status QueueKeeper::adopt_parked() {
   for (const u64 loc : nobodys) parks_.release(loc);
   const u64 now_ns = boottime_ns();
   for (u32 index = 0; index < constants().groups_max; ++index) {
-    if (groups_[index].redelivery != nullptr) groups_[index].redelivery->adopt(of_group[index], now_ns);
+    if (groups_[index].redelivery == nullptr) continue;
+    groups_[index].redelivery->adopt(of_group[index], now_ns);
+    const auto is_failed = [&](u64 seq) {
+      return std::any_of(of_group[index].begin(), of_group[index].end(), [&](u64 loc) {
+        const layout::RecordState state = parks_.word(loc).state;
+        return (state == layout::RecordState::kWaiting || state == layout::RecordState::kDead) &&
+               parks_.record(loc)->seq == seq;
+      });
+    };
+    groups_[index].breaker->adopt(is_failed, now_ns);
   }
   for (const u64 loc : notes) {
     const u64 owner = reinterpret_cast<const layout::ParkNote*>(parks_.record(loc))->record;
@@ -879,7 +978,10 @@ Status QueueKeeper::set_group(const std::string& name,
   }
   slot.policy = policy;
   MOORING_KILL_POINT("keeper.settings");
-  if (Group* known = group(*index); known != nullptr) known->redelivery->policy_changed(boottime_ns());
+  if (Group* known = group(*index); known != nullptr) {
+    known->redelivery->policy_changed(boottime_ns());
+    static_cast<void>(known->breaker->look(boottime_ns()));  // switched off, it is closed when this returns
+  }
   look_now();
   // The log keeps settings: it looks at groups anew when the epoch moves. Publishers look once more for nothing.
   A::add(files_->state().group_epoch, u64{1}, std::memory_order_acq_rel);
@@ -893,13 +995,17 @@ Status QueueKeeper::pause_group(const std::string& name, bool pause) {
   const u32 paused = A::load(slot.paused, std::memory_order_relaxed);  // own word
   const u32 now = pause ? paused | layout::kGroupPausedByUser : paused & ~layout::kGroupPausedByUser;
   A::store(slot.paused, now, std::memory_order_release);
-  if (now == 0) wake_group(*index, ~u32{0} >> 1);
-  if (now != 0 && !pause) {
+  if ((now & (layout::kGroupPausedByUser | layout::kGroupPausedByDlq)) == 0) wake_group(*index, ~u32{0} >> 1);
+  if (pause || now == 0) return {};
+  if ((now & layout::kGroupPausedByDlq) != 0) {
     return fail(Code::kPaused, fmt::format("group {} of queue {} stays paused: it has as many dead letters as it may "
                                            "(dlq_max_messages); redrive or purge some, or raise the bound",
                                            name, name_));
   }
-  return {};
+  return fail(Code::kPaused, fmt::format("group {} of queue {} stays paused: its circuit breaker is open, because what "
+                                         "it does fails, and tries one message by itself; `mooring set {} --group {} "
+                                         "breaker=off` closes it",
+                                         name, name_, name_, name));
 }
 
 Result<u64> QueueKeeper::redrive(const std::string& name, const DeadFilter& filter, u64 rate, bool dry_run) {
@@ -938,12 +1044,68 @@ bool QueueKeeper::any_lane_blocked() const {
   return false;
 }
 
+// The group that holds most, for a sentence.
+std::string QueueKeeper::slowest_text() {
+  u64 lowest = ~u64{0};
+  u32 slowest = constants().groups_max;
+  for (u32 index = 0; index < constants().groups_max; ++index) {
+    const Group* known = group(index);
+    if (known == nullptr) continue;
+    const u64 base = A::load(known->view.head->base, std::memory_order_acquire);
+    if (base >= lowest) continue;
+    lowest = base;
+    slowest = index;
+  }
+  return slowest == constants().groups_max ? std::string("none")
+                                           : std::string(group_name(files_->group_slot(slowest)));
+}
+
+// How full the queue is: of its places, and of the lane with the least room; the larger. Only where something moved.
+void QueueKeeper::look_at_fill(u64 now_ns, u64 moved) {
+  if (now_ns - filled_ns_ < kFillEveryNs) return;
+  // What makes room without a message: bases that consumers raise lazily, and the journal.
+  for (const Group& known : groups_) {
+    if (known.mapped) moved += A::load(known.view.head->base, std::memory_order_relaxed);
+  }
+  moved += A::load(files_->state().durable_mark, std::memory_order_relaxed);
+  if (moved == filled_fingerprint_) return;
+  filled_ns_ = now_ns;
+  filled_fingerprint_ = moved;
+  u64 fill = 0;
+  if (queue_->has_log()) {
+    // The ring is no bound there: what the log may hold is.
+    if (journal_ != nullptr) fill = fill_milli(journal_->backlog_bytes_now(), constants().max_backlog_bytes);
+  } else if (queue_->is_spsc()) {
+    LaneCursor tail;
+    const LaneView* view = lane(0);
+    if (view == nullptr || !tail_now(&tail).has_value()) return;
+    const u64 mark = release_mark_now();
+    fill = fill_milli(tail.position - std::min(mark, tail.position), view->size_bytes);
+  } else {
+    fill = fill_of(queue_->order(), release_mark_now(), constants().lanes_max,
+                   [this](u32 index) { return files_->lane_slot(index).made != 0 ? lane(index) : nullptr; });
+  }
+  layout::QueueState& state = files_->state();
+  A::store(state.fill_milli, fill, std::memory_order_relaxed);
+  if (!watermark_.look(fill)) return;
+  A::store(state.above_high_water, u64{watermark_.above() ? 1U : 0U}, std::memory_order_relaxed);
+  if (watermark_.above()) {
+    A::store(state.high_water_total, A::load(state.high_water_total, std::memory_order_relaxed) + 1,
+             std::memory_order_relaxed);
+    spdlog::warn("queue {}: {} % full, above its high watermark; group {} holds most of it (`mooring info {} --why`)",
+                 name_, fill / 10, slowest_text(), name_);
+  } else {
+    spdlog::info("queue {}: {} % full, below its low watermark again", name_, fill / 10);
+  }
+}
+
 // True: something there needs a look soon.
 bool QueueKeeper::look_at_group(u32 index, bool pressure) {
   Group* known = group(index);
   if (known == nullptr) return false;
   if (!is_competing(index)) {
     known->due_boottime_ns = known->redelivery->look(std::exchange(known->failures, false), boottime_ns());
+    known->due_boottime_ns = std::min(known->due_boottime_ns, known->breaker->look(boottime_ns()));
     return known->redelivery->is_busy();
   }
   GroupRepair<A> fix = repair(*known);
@@ -985,6 +1147,7 @@ bool QueueKeeper::look_at_group(u32 index, bool pressure) {
     known->stuck_looks = 0;
   }
   known->due_boottime_ns = known->redelivery->look(std::exchange(known->failures, false), boottime_ns());
+  known->due_boottime_ns = std::min(known->due_boottime_ns, known->breaker->look(boottime_ns()));
   busy = busy || known->redelivery->is_busy();
 
   // Sleepers beside work, twice in a row: a publisher stopped before it woke them.
@@ -1010,6 +1173,7 @@ u64 QueueKeeper::tick(u64 now_ns, bool bell) {
 
   u64 nacks = 0;
   u64 seen = 0;
+  u64 stand_ns = ~u64{0};
   for (u32 index = 1; index < constants().seats_max; ++index) {
     const layout::SeatHead* head = seat(index);
     if (head == nullptr) continue;
@@ -1017,6 +1181,8 @@ u64 QueueKeeper::tick(u64 now_ns, bool bell) {
              A::load(head->messages_untimely, std::memory_order_acquire);
     seen += A::load(head->messages_delivered, std::memory_order_relaxed) +
             A::load(head->messages_acked, std::memory_order_relaxed);
+    note_acks(index);
+    stand_ns = std::min(stand_ns, note_progress(index, now_ns));
   }
   for (u32 index = 0; index < constants().lanes_max; ++index) {
     const layout::LaneSlot& slot = files_->lane_slot(index);
@@ -1037,8 +1203,9 @@ u64 QueueKeeper::tick(u64 now_ns, bool bell) {
     busy = look_at_group(index, pressure) || busy;
   }
   free_left_lanes();
+  look_at_fill(now_ns, seen);
   rest_ns_ = busy ? kTickNs : std::min(std::max(rest_ns_ * 2, kTickNs), kRestMostNs);
-  u64 rest_ns = rest_ns_;
+  u64 rest_ns = std::min(rest_ns_, stand_ns);
   const u64 now_boottime_ns = boottime_ns();
   for (const Group& known : groups_) {
     if (known.redelivery == nullptr || known.due_boottime_ns == ~u64{0}) continue;

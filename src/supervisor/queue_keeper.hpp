@@ -15,6 +15,8 @@
 //   park                K1..K4                          GroupRepair::reconcile
 //   settings            some of them stored         goes by what is there: each is in its bounds by itself
 //   pause               -                           one store
+//   circuit breaker     group_breaker.hpp           group_breaker.hpp
+//   stuck = kill        nothing done, nothing kept  counts anew how long somebody stands still
 //   seat is swept       the dead one is charged     a word that says NACKED is charged no second time
 //
 // TESTED BY  supervisor/queue_keeper_test, supervisor/supervisor_test, durable/durable_kill_points_test
@@ -27,12 +29,14 @@
 #include <string>
 #include <vector>
 
+#include "delivery/watermark.hpp"
 #include "group/release_mark.hpp"
 #include "group/repair.hpp"
 #include "platform/process.hpp"
 #include "queue/queue.hpp"
 #include "segment/queue_files.hpp"
 #include "supervisor/durable_messages.hpp"
+#include "supervisor/group_breaker.hpp"
 #include "supervisor/park_store.hpp"
 #include "supervisor/queue_journal.hpp"
 #include "supervisor/redelivery.hpp"
@@ -68,8 +72,8 @@ class QueueKeeper {
   Result<SeatGrant> open_consumer(const std::string& group, const ProcessIdentity& owner);
   Status close_consumer(const ProcessIdentity& owner, u32 seat, u32 generation);
 
-  // Everything of a process whose death is confirmed.
-  void owner_died(const ProcessIdentity& owner);
+  // Everything of a process whose death is confirmed. `wait_status`: how it ended, if that is known.
+  void owner_died(const ProcessIdentity& owner, std::optional<u32> wait_status = std::nullopt);
   // Grants to `owner` that it never took (the supervisor died before its reply arrived).
   void drop_untaken(const ProcessIdentity& owner);
   bool holds_anything(const ProcessIdentity& owner) const;
@@ -102,6 +106,17 @@ class QueueKeeper {
   // Looks around; returns how long to rest (ns) until the next look. `bell`: somebody asked for one.
   u64 tick(u64 now_ns, bool bell);
 
+  // Consumers of groups with stuck = kill that hold messages and stood still for too long, since the last call. Whoever
+  // kills one says so: it is counted.
+  struct StuckConsumer {
+    ProcessIdentity process;
+    u32 group = 0;
+    u64 standing_ns = 0;
+  };
+  std::vector<StuckConsumer> take_stuck() { return std::exchange(stuck_, {}); }
+  void killed_stuck(u32 group);
+  std::string group_text(u32 group) const;  // for the log
+
   struct Counts {
     u64 producers = 0;
     u64 consumers = 0;
@@ -123,6 +138,7 @@ class QueueKeeper {
     u64 last_base = 0;
     u32 unheard_looks = 0;
     std::unique_ptr<Redelivery> redelivery;
+    std::unique_ptr<GroupBreaker> breaker;
     bool failures = false;                   // a delivery was charged since the last look
     u64 due_boottime_ns = ~u64{0};           // when its redelivery wants to look next
   };
@@ -137,6 +153,10 @@ class QueueKeeper {
   Result<u32> group_called(const std::string& name) const;
   Result<Redelivery*> redelivery_of(const std::string& group);
   std::unique_ptr<Redelivery> make_redelivery(u32 index, const GroupView& view);
+  std::unique_ptr<GroupBreaker> make_breaker(u32 index, const GroupView& view);
+  const layout::SeatHead* consumer_of(u32 group);
+  void note_acks(u32 seat_index);
+  u64 note_progress(u32 seat_index, u64 now_ns);
   Status adopt_parked();
   u64 acked_seq_of(u32 index);
   bool frame_of(u32 index, u64 seq, FrameView* frame);
@@ -157,6 +177,8 @@ class QueueKeeper {
   void wake_room();
   bool look_at_group(u32 index, bool pressure);
   bool any_lane_blocked() const;
+  void look_at_fill(u64 now_ns, u64 moved);
+  std::string slowest_text();
   std::string holder_text(u32 pid) const;
   void set_slot(u64& slot, u32 generation, layout::SlotLife life);
   void fail_queue(const std::string& why);
@@ -169,6 +191,16 @@ class QueueKeeper {
   std::vector<Group> groups_;
   std::vector<Mapping> seat_mappings_;
   std::vector<std::string> seat_names_;  // of the processes that hold them
+  std::vector<std::optional<u64>> seat_acks_;  // as counted last
+  std::vector<u32> seat_exits_;                // ParkAttempt::exit of the owner that died there
+  // How long a seat's owner made no progress with messages in hand, counted while somebody looked: a supervisor that
+  // was stopped itself blames nobody for that time.
+  struct Standing {
+    u64 looked_ns = 0;  // monotonic
+    u64 ns = 0;
+  };
+  std::vector<Standing> standing_;
+  std::vector<StuckConsumer> stuck_;
   std::vector<bool> lane_guarded_;
   std::unique_ptr<std::atomic<bool>> fault_;
   std::vector<const void*> guarded_;
@@ -176,6 +208,9 @@ class QueueKeeper {
   u64 nacks_seen_ = 0;
   u64 rest_ns_ = 0;
   u64 fingerprint_ = 0;
+  Watermark watermark_;
+  u64 filled_ns_ = 0;           // when that was looked at,
+  u64 filled_fingerprint_ = 0;  // and what had moved until then
   u64 next_look_ns_ = 0;
   std::unique_ptr<DurableMessages> durable_messages_;  // durable queues
   std::unique_ptr<QueueJournal> journal_;              // ends first

@@ -114,9 +114,10 @@ class Rebuilding {
       slot.mode = static_cast<layout::GroupMode>(group.mode);
       slot.quota = 1;  // dealt when consumers come
       slot.policy = default_policy();
-      if (group.config.size() == sizeof slot.policy) {
-        GroupPolicy logged;
-        std::memcpy(&logged, group.config.data(), sizeof logged);
+      // Of a log from before there were more settings: those have their defaults.
+      if (group.config.size() >= layout::kGroupPolicyBytesLeast && group.config.size() <= sizeof slot.policy) {
+        GroupPolicy logged = default_policy();
+        std::memcpy(&logged, group.config.data(), group.config.size());
         if (Status good = check_policy(logged, fmt::format("queue {}: its log", queue_.name)); !good) return good;
         slot.policy = logged;
       }

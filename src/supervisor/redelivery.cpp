@@ -237,6 +237,7 @@ void Redelivery::write_failure(u64 loc, const Decision& decision, FailReason rea
     const Holder holder = around_.holder(seat);
     attempt.pid = holder.process.pid;
     attempt.start_time_ticks = holder.process.start_time_ticks;
+    if (reason == FailReason::kCrash) attempt.exit = holder.exit;
     std::memcpy(attempt.consumer, holder.name.data(), std::min(holder.name.size(), sizeof attempt.consumer));
     if (record.attempt_room != 0) {
       const u64 slot = record.attempts % record.attempt_room;
@@ -287,7 +288,8 @@ void Redelivery::take_failures(u64 now_ns) {
     return;
   }
   const GroupPolicy& policy = slot_.policy;
-  if (policy.max_deliveries == 0 && policy.retry_initial_ns == 0 && policy.backoff_count == 0) {
+  // (A breaker wants to know of each.)
+  if (policy.max_deliveries == 0 && policy.retry_initial_ns == 0 && policy.backoff_count == 0 && policy.breaker == 0) {
     const u64 given_back = repair_.give_back_nacked();  // the rest is decided like everywhere
     if (given_back != 0) around_.wake(given_back);
   }
@@ -316,6 +318,7 @@ bool Redelivery::fail_in_window(u64 seq, u64 word, u64 now_ns) {
       MOORING_KILL_POINT("redelivery.dropped");
       count(slot_.counters.dropped_total, 1);
       count(slot_.counters.failed_total[static_cast<u32>(reason)], 1);
+      around_.failed(seq, reason);
     }
     return true;
   }
@@ -324,6 +327,7 @@ bool Redelivery::fail_in_window(u64 seq, u64 word, u64 now_ns) {
   write_failure(loc, decision, reason, seat, notice, now_ns);
   commit(loc, decision, counted(reason, layout::aux_acquired(aux)), false);
   count(slot_.counters.failed_total[static_cast<u32>(reason)], 1);
+  around_.failed(seq, reason);
   static_cast<void>(repair_.move_to_store(seq, word));  // F1
   MOORING_KILL_POINT("redelivery.moved");
   return true;
@@ -407,6 +411,7 @@ void Redelivery::fail_held(u64 seq, u64 word, u64 now_ns) {
     commit(loc, decision, counted(reason, acquired), false, RecordState::kHeld);
   }
   count(slot_.counters.failed_total[static_cast<u32>(reason)], 1);
+  around_.failed(seq, reason);
   if (decision.fate == Fate::kWait) {
     held_records_[seq] = loc;
     return;
@@ -477,6 +482,7 @@ void Redelivery::fail_in_table(u32 index, u64 word, u64 now_ns) {
   }
   const Decision decision = decide(slot_.policy, failure);
   count(slot_.counters.failed_total[static_cast<u32>(reason)], 1);
+  around_.failed(seq, reason);
   if (decision.fate == Fate::kDrop) {
     count(slot_.counters.dropped_total, 1);
     drop_record(loc);

@@ -67,6 +67,7 @@ class Redelivery {
   struct Holder {
     ProcessIdentity process;
     std::string name;
+    u32 exit = 0;  // as in ParkAttempt
   };
   // The queue around the group.
   struct Surroundings {
@@ -75,6 +76,7 @@ class Redelivery {
     std::function<const layout::SeatHead*(u32 seat)> seat;  // with its mailbox behind; null: not made
     std::function<Holder(u32 seat)> holder;
     std::function<void(u64 count)> wake;  // consumers of the group
+    std::function<void(u64 seq, FailReason reason)> failed;  // a delivery, decided now
     ParkLog* log = nullptr;               // durable queues
     u64 max_message_bytes = 0;
     std::string where;                    // "queue q: group g", for the log

@@ -14,6 +14,7 @@
 #include "base/kill_point.hpp"
 #include "platform/fault_guard.hpp"
 #include "platform/futex.hpp"
+#include "platform/process_end.hpp"
 #include "segment/names.hpp"
 #include "supervisor/durable_opening.hpp"
 
@@ -296,7 +297,10 @@ Status Supervisor::run() {
     const u64 now_ns = monotonic_ns();
     wait_ns = kNsPerSecond;
     const bool bell = std::exchange(bell_rang_, false);
-    for (auto& [name, keeper] : queues_) wait_ns = std::min(wait_ns, keeper->tick(now_ns, bell));
+    for (auto& [name, keeper] : queues_) {
+      wait_ns = std::min(wait_ns, keeper->tick(now_ns, bell));
+      kill_stuck(*keeper);
+    }
     for (auto watched = watched_.begin(); watched != watched_.end();) {
       const ProcessIdentity identity{watched->first.first, watched->first.second};
       const bool lost = watched->second.lost_socket;
@@ -465,8 +469,17 @@ bool Supervisor::holds_anything(const ProcessIdentity& identity) const {
 }
 
 void Supervisor::died(const ProcessIdentity& identity) {
+  std::optional<u32> status;
+  if (const auto watched = watched_.find(key(identity)); watched != watched_.end()) {
+    status = exit_status(identity, watched->second.pidfd);
+  }
+  // Who closed its handles has nothing left, and leaves without a word.
+  if (holds_anything(identity)) {
+    spdlog::info("pid {} died ({}); what it held is given back", identity.pid,
+                 status.has_value() ? exit_text(*status) : "how is not known");
+  }
   unwatch(identity);
-  for (auto& [name, keeper] : queues_) keeper->owner_died(identity);
+  for (auto& [name, keeper] : queues_) keeper->owner_died(identity, status);
   for (auto client = clients_.begin(); client != clients_.end();) {
     if (client->second->identity == identity) {
       if (!client->second->greeted) --strangers_;
@@ -475,6 +488,27 @@ void Supervisor::died(const ProcessIdentity& identity) {
     } else {
       ++client;
     }
+  }
+}
+
+void Supervisor::kill_stuck(QueueKeeper& keeper) {
+  for (const QueueKeeper::StuckConsumer& stuck : keeper.take_stuck()) {
+    const auto watched = watched_.find(key(stuck.process));
+    if (watched == watched_.end()) continue;
+    const std::string what =
+        fmt::format("{}: pid {} ({}) holds messages and made no progress for {:.1f} s", keeper.group_text(stuck.group),
+                    stuck.process.pid, process_name(stuck.process.pid), static_cast<double>(stuck.standing_ns) / 1e9);
+    if (is_traced(stuck.process)) {
+      spdlog::warn("{}; it is traced, so somebody looks at it: it is left alone", what);
+      continue;
+    }
+    const Status killed = kill_process(stuck.process, watched->second.pidfd);
+    if (!killed) {
+      spdlog::error("{}; {}", what, killed.error().text);
+      continue;
+    }
+    keeper.killed_stuck(stuck.group);
+    spdlog::warn("{}; it was killed (stuck=kill)", what);
   }
 }
 
@@ -490,7 +524,9 @@ void Supervisor::look_for_exec(const ProcessIdentity& identity) {
   std::set<u64> inodes;
   std::string names;
   std::string line;
+  bool has_memory = false;
   while (std::getline(maps, line)) {
+    has_memory = true;
     // address permissions offset device inode path
     std::istringstream fields(line);
     std::string address, permissions, offset, device, path;
@@ -501,7 +537,8 @@ void Supervisor::look_for_exec(const ProcessIdentity& identity) {
     inodes.insert(inode);
     names += path + "\n";
   }
-  if (maps.bad()) return;
+  // A process without any memory is on its way out: it closes its sockets behind that. The pidfd will say so.
+  if (maps.bad() || !has_memory) return;
   const Result<ProcessIdentity> now = identify_process(identity.pid);
   if (!now || *now != identity) return;  // dying; the pidfd will say so
   u64 dropped = 0;

@@ -5,6 +5,9 @@
 //   - the bell: a futex in shared memory that clients bump when they want a look around (a nack, no room)
 //   - a tick per queue: 10 ms while something moves there, up to five seconds while nothing does
 //
+// It kills nobody but where a group's user asked for it (stuck = kill), through the pidfd; the death is then confirmed
+// and repaired like any other.
+//
 // It may be killed at any instruction: the lock is gone with it, clients go on, and the next one adopts every queue
 // (queue_keeper.hpp says what it finds). A supervisor that is merely stopped keeps the lock: nobody replaces it.
 //
@@ -95,6 +98,7 @@ class Supervisor {
   Status watch(const ProcessIdentity& identity);
   void unwatch(const ProcessIdentity& identity);
   void died(const ProcessIdentity& identity);
+  void kill_stuck(QueueKeeper& keeper);
   void look_for_exec(const ProcessIdentity& identity);
   bool holds_anything(const ProcessIdentity& identity) const;
   bool is_idle() const;

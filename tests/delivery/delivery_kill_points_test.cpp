@@ -20,7 +20,8 @@ using namespace test;
 constexpr const char* kPoints[] = {
     "park.chunk_sized",    "park.chunk_made",       "redelivery.placed",    "redelivery.note",
     "redelivery.record",   "redelivery.moved",      "redelivery.returned",  "redelivery.entry_freed",
-    "redelivery.released", "redelivery.taken_back", "redelivery.redriving",
+    "redelivery.released", "redelivery.taken_back", "redelivery.redriving", "breaker.until",
+    "breaker.opened",      "breaker.canary",        "breaker.half_open",    "breaker.closed",
 };
 
 constexpr int kMessages = 12;
@@ -59,7 +60,7 @@ struct Said {
 };
 
 // The whole story, through however many supervisors. Exit 0: every delivery was as it must be.
-int client(const Worker::Line& line, const std::string& path, bool durable) {
+int client(const Worker::Line& line, const std::string& path, bool durable, bool breaker) {
   Instance instance(path);
   mooring_queue_options options;
   mooring_queue_options_init(&options, sizeof options);
@@ -68,6 +69,15 @@ int client(const Worker::Line& line, const std::string& path, bool durable) {
   instance.create_queue("q", options);
   for (const auto& [key, value] : {std::pair{"retry_initial", "1ms"}, {"max_deliveries", "3"}, {"ack_wait", "30ms"}}) {
     instance.set_group("q", "default", key, value);
+  }
+  if (breaker) {  // opens and closes all the time, and changes nothing of how anything ends
+    for (const auto& [key, value] : {std::pair{"breaker", "on"},
+                                     {"breaker_minimum", "1"},
+                                     {"breaker_failure_ratio", "0.001"},
+                                     {"breaker_delay", "1ms"},
+                                     {"breaker_delay_max", "2ms"}}) {
+      instance.set_group("q", "default", key, value);
+    }
   }
   Producer producer = instance.open_producer("q");
   Consumer consumer = instance.open_consumer("q");
@@ -150,7 +160,9 @@ TEST_P(DeliveryKillPoints, EveryMessageEndsWhereItMust) {
       point_hits->store(0);
       Worker doomed([&](const Worker::Line& line) { return serve(line, service.path()); });
       ASSERT_TRUE(doomed.heard('s'));
-      Worker living([&](const Worker::Line& line) { return client(line, service.path(), durable); });
+      Worker living([&](const Worker::Line& line) {
+        return client(line, service.path(), durable, std::string_view(name).starts_with("breaker."));
+      });
       ASSERT_TRUE(living.heard('b'));
       bool succeeded_it = false;
       // The client's next word, or the supervisor's end, whichever comes first.

@@ -48,6 +48,17 @@ TEST(Policy, RefusesWithTheNearestKeyOrWhatTheValueMayBe) {
       {"backoff", "1s,,2s", "250ms"},
       {"backoff", "1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s", "at most 16"},
       {"on_dead", "keeep", "keep or drop"},
+      {"breaker", "yes", "off or on"},
+      {"breaker_failure_ratio", "0", "from 0.001 to 1"},
+      {"breaker_failure_ratio", "1.1", "from 0 to 1"},
+      {"breaker_minimum", "0", "from 1 to 4096"},
+      {"breaker_minimum", "4097", "from 1 to 4096"},
+      {"breaker_window", "99ms", "from 100ms to 1d"},
+      {"breaker_delay", "0", "from 1ms to 1d"},
+      {"breaker_delay_max", "8d", "from 1ms to 7d"},
+      {"breaker_treshold", "1", "did you mean breaker_"},
+      {"stuck", "term", "off or kill"},
+      {"stuck_after", "0", "from 1 to 1000"},
   };
   for (const auto& setting : bad) {
     const Status set = set_policy(&policy, setting.key, setting.value);
@@ -89,6 +100,11 @@ TEST(Policy, WhatALogSaysIsChecked) {
   EXPECT_TRUE(refused([](GroupPolicy& p) { p.backoff_count = 17; }));
   EXPECT_TRUE(refused([](GroupPolicy& p) { p.max_deliveries = 256; }));
   EXPECT_TRUE(refused([](GroupPolicy& p) { p.on_dead = 2; }));
+  EXPECT_TRUE(refused([](GroupPolicy& p) { p.breaker = 2; }));
+  EXPECT_TRUE(refused([](GroupPolicy& p) { p.breaker_minimum = 0; }));
+  EXPECT_TRUE(refused([](GroupPolicy& p) { p.breaker_window_ns = 0; }));
+  EXPECT_TRUE(refused([](GroupPolicy& p) { p.breaker_delay_ns = ~u64{0}; }));
+  EXPECT_TRUE(refused([](GroupPolicy& p) { p.stuck_after = 0; }));
   EXPECT_TRUE(refused([](GroupPolicy& p) { p.ack_wait_ns = ~u64{0}; }));
   EXPECT_TRUE(refused([](GroupPolicy& p) {
     p.backoff_count = 1;

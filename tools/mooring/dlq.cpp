@@ -1,6 +1,7 @@
 // mooring dlq: dead letters: look at them, give them back, export and drop them. ls, show and export read the queue's
 // files themselves, so they work with every process dead.
 #include <fmt/format.h>
+#include <sys/wait.h>
 
 #include <algorithm>
 #include <fstream>
@@ -12,6 +13,7 @@
 #include "delivery/decision.hpp"
 #include "headers.hpp"
 #include "inspect.hpp"
+#include "platform/process_end.hpp"
 #include "segment/dead_letters.hpp"
 
 namespace mooring::cli {
@@ -100,6 +102,18 @@ std::string attempt_consumer(const layout::ParkAttempt& attempt) {
   return {attempt.consumer, ::strnlen(attempt.consumer, sizeof attempt.consumer)};
 }
 
+// How the consumer ended that crashed with it.
+std::string exit_of(const layout::ParkAttempt& attempt) {
+  if ((attempt.exit & layout::kExitKnown) == 0) return "how it ended is not known";
+  return exit_text(attempt.exit & ~layout::kExitKnown);
+}
+Json exit_json(const layout::ParkAttempt& attempt) {
+  if ((attempt.exit & layout::kExitKnown) == 0) return Json();
+  const auto status = static_cast<int>(attempt.exit & ~layout::kExitKnown);
+  if (WIFSIGNALED(status)) return {{"signal", WTERMSIG(status)}, {"core_dumped", WCOREDUMP(status) != 0}};
+  return {{"code", WEXITSTATUS(status)}};
+}
+
 StoredMessage as_stored(const ParkedMessage& message) {
   return stored_message(message.record.seq, message.record.frame_flags,
                         {reinterpret_cast<const std::uint8_t*>(message.payload.data()), message.payload.size()});
@@ -131,7 +145,8 @@ Json to_json(const Dlq& dlq, const ParkedMessage& message, bool with_payload) {
                                 {"consumer", attempt_consumer(attempt)},
                                 {"pid", attempt.pid},
                                 {"seat", attempt.seat},
-                                {"code", attempt.code}});
+                                {"code", attempt.code},
+                                {"exit", exit_json(attempt)}});
   }
   if (with_payload) {
     const StoredMessage stored = as_stored(message);
@@ -190,9 +205,10 @@ int run_show(Dlq dlq, const Context& context) {
       time_text(record.first_failed_wall_ns), time_text(record.last_failed_wall_ns), time_text(record.dead_wall_ns),
       record.len);
   for (const layout::ParkAttempt& attempt : message.attempts) {
-    fmt::print("attempt       {}  {:<9} by pid {} ({}), code {}\n", time_text(attempt.wall_ns),
+    const bool crash = attempt.reason == static_cast<std::uint16_t>(layout::FailReason::kCrash);
+    fmt::print("attempt       {}  {:<9} by pid {} ({}), {}\n", time_text(attempt.wall_ns),
                fail_reason_name(static_cast<layout::FailReason>(attempt.reason)), attempt.pid,
-               attempt_consumer(attempt), attempt.code);
+               attempt_consumer(attempt), crash ? exit_of(attempt) : fmt::format("code {}", attempt.code));
   }
   const StoredMessage stored = as_stored(message);
   if (stored.has_headers && stored.headers_make_sense) {

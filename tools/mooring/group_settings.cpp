@@ -55,10 +55,7 @@ int run_pause(const GroupArguments& arguments, const Context& context, bool paus
         "group {} of queue {} gives nothing out until `mooring resume {}`; what consumers hold they may settle\n",
         arguments.group, arguments.queue, arguments.queue);
   } else if (stays) {
-    fmt::print(
-        "group {} of queue {} stays paused: it has as many dead letters as it may; redrive or purge some "
-        "(mooring dlq), or raise dlq_max_messages\n",
-        arguments.group, arguments.queue);
+    fmt::print("{}\n", mooring_error_detail());  // says which of the two other pauses it is
   } else {
     fmt::print("group {} of queue {} goes on\n", arguments.group, arguments.queue);
   }

@@ -22,14 +22,23 @@ struct GroupReport {
   std::uint64_t waiting = 0;    // for their retry
   std::uint64_t dead = 0;       // dead letters
   std::uint64_t store_bytes = 0;
-  bool paused = false;
+  bool paused = false;  // for whatever reason
+  bool paused_by_user = false;
   bool paused_by_dlq = false;
+  std::string breaker = "off";            // closed, open, half_open
+  std::uint32_t breaker_level = 0;        // times it opened in a row
+  std::uint64_t breaker_opens_in_ns = 0;  // open: until a message is let through
+  std::uint64_t breaker_opened = 0;       // ever
+  std::uint64_t stuck_killed = 0;          // processes that stuck = kill ended
   std::uint64_t failed = 0;       // deliveries that failed, ever
   std::uint64_t dead_lettered = 0;
   std::uint64_t redriven = 0;
   std::uint64_t dropped = 0;
   std::vector<std::pair<std::string, std::string>> settings;
   std::uint64_t consumers = 0;
+  std::uint32_t quota = 0;  // messages that each consumer may hold; 0: no bound (exclusive)
+  std::uint64_t ack_wait_ns = 0;
+  std::uint64_t next_due_ns = ~std::uint64_t{0};  // from now, of what waits; ~0: nothing does
 };
 
 struct HolderReport {
@@ -42,6 +51,18 @@ struct HolderReport {
   std::uint64_t messages = 0;  // published or delivered through this lane or seat, by all its owners
   std::uint64_t acked = 0;
   bool waiting_for_room = false;
+  std::uint64_t blocked_ns = 0;   // producers: time that all owners of the lane waited for room
+  std::uint64_t in_flight = 0;   // consumers: messages it holds
+  std::uint64_t oldest_seq = 0;  // of those
+  bool handling = false;         // its application has one before it
+  bool traced = false;
+  std::uint64_t standing_ns = 0;  // without progress, as far as the supervisor saw; 0: it moved since
+};
+
+struct SupervisorReport {
+  std::string state;  // running, stopped, absent
+  std::uint32_t pid = 0;
+  std::uint64_t last_look_ns = 0;  // ago, at this queue
 };
 
 struct QueueReport {
@@ -63,9 +84,13 @@ struct QueueReport {
   std::uint64_t bytes_published = 0;
   std::uint64_t blocked_ns = 0;
   std::uint64_t rejected = 0;
+  std::uint64_t fill_milli = 0;  // how full it was at the supervisor's last look that measured it
+  bool above_high_water = false;
+  std::uint64_t high_water_total = 0;
   std::uint64_t memory_bytes = 0;
   std::vector<GroupReport> groups;
   std::vector<HolderReport> holders;
+  SupervisorReport supervisor;
 };
 
 struct InstanceFiles {
