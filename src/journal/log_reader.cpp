@@ -175,12 +175,6 @@ class Scanner {
   }
 
   Status walk() {
-    const SegmentHeader& oldest = walk_order_.front()->header;
-    scan_.first_log_pos = oldest.first_log_pos;
-    scan_.first_seq = oldest.first_seq;
-    at_ = {oldest.first_log_pos, oldest.first_seq};
-    check_at_ = oldest.prev_check;
-    number_at_ = oldest.predecessor;
     bool is_first = true;
     for (std::size_t i = 0; i < walk_order_.size(); ++i) {
       SegmentFile& file = *walk_order_[i];
@@ -204,7 +198,10 @@ class Scanner {
         continue;
       }
       if (is_first) {
-        // The first that counts: segments before it that do not may have known less of the chain.
+        // The first that counts: segments before it that do not may have known less of the chain, and begun later in
+        // the log than it does.
+        scan_.first_log_pos = header.first_log_pos;
+        scan_.first_seq = header.first_seq;
         check_at_ = header.prev_check;
         number_at_ = header.predecessor;
       } else {

@@ -35,14 +35,28 @@ std::string sent(std::size_t who, std::uint64_t number) {
   return text;
 }
 
+// The log is small, and may have used its quota up until what was settled before has retired: what is refused is not on
+// its way.
+std::uint64_t publish(const Producer& producer, std::uint64_t number, const std::string& text,
+                      std::atomic<std::uint64_t>& begun) {
+  for (;;) {
+    begun.store(number + 1);
+    std::uint64_t seq = 0;
+    const int code = mooring_publish(producer.get(), text.data(), text.size(), MOORING_FOREVER, &seq);
+    if (code == MOORING_OK) return seq;
+    if (code != MOORING_ERR_DISK_FULL) throw Failure(code, Failure::detail_of(code));
+    begun.store(number);
+    ::sched_yield();
+  }
+}
+
 // Each ends when the cut is told it, or with its life.
 int publish_waiting(const Worker::Line& line, const std::string& path, Ledger* ledger) try {
   Instance instance(path);
   Producer producer = instance.open_producer("q");
   line.say('o');
   for (std::uint64_t i = ledger->begun[0].load();; ++i) {
-    ledger->begun[0].store(i + 1);
-    if (!producer.publish(sent(0, i)).has_value()) return 1;
+    publish(producer, i, sent(0, i), ledger->begun[0]);
     ledger->published[0].store(i + 1);
   }
 } catch (const Failure& failure) {
@@ -57,10 +71,7 @@ int publish_pipelined(const Worker::Line& line, const std::string& path, Ledger*
   std::vector<std::pair<std::uint64_t, std::uint64_t>> waiting;  // seq, number
   std::size_t known = 0;
   for (std::uint64_t i = ledger->begun[1].load();; ++i) {
-    ledger->begun[1].store(i + 1);
-    const auto seq = producer.publish(sent(1, i));
-    if (!seq.has_value()) return 1;
-    waiting.emplace_back(*seq, i);
+    waiting.emplace_back(publish(producer, i, sent(1, i), ledger->begun[1]), i);
     for (const std::uint64_t durable = producer.durable_seq(); known < waiting.size() && waiting[known].first < durable;
          ++known) {
       ledger->published[1].store(waiting[known].second + 1);
@@ -91,7 +102,7 @@ class CutQueue {
     mooring_queue_options options = durable_options();
     // Small, so that they are quickly made, and segments come and go.
     options.lane_bytes = 1 << 20;
-    options.journal_quota_bytes = 16 << 20;
+    options.journal_quota_bytes = 32 << 20;
     options.producers_max = 4;
     options.consumers_max = 2;
     instance.create_queue("q", options);
