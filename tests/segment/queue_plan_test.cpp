@@ -153,7 +153,7 @@ TEST(CheckConstants, RefusesEachNumberOutOfRange) {
       {[](auto& c) { c.name[70] = 'x'; }, "name"},
       {[](auto& c) { std::fill(std::begin(c.name), std::end(c.name), 'x'); }, "name"},
       {[](auto& c) { c.kind = static_cast<QueueKind>(3); }, "kind = 3"},
-      {[](auto& c) { c.overflow = static_cast<layout::Overflow>(4); }, "overflow = 3"},
+      {[](auto& c) { c.overflow = static_cast<layout::Overflow>(4); }, "overflow = 4"},
       {[](auto& c) { c.words = c.cells = 0; }, "words = 0"},
       {[](auto& c) { c.words = c.cells = 65537; }, "words = 65537"},
       {[](auto& c) { c.words = c.cells = u64{1} << 63; }, "words"},
