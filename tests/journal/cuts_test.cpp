@@ -21,10 +21,15 @@ u64 number_from(const char* name, u64 otherwise) {
 }
 
 constexpr u64 kLives = 20;
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr u64 kCuts = 30'000;
+#else
+constexpr u64 kCuts = 1'000'000;
+#endif
 
 TEST(Cuts, NothingAnnouncedIsLostAndNothingIsInvented) {
   const u64 seed = number_from("MOORING_SEED", 1);
-  const u64 wanted = number_from("MOORING_CUTS", 30'000);
+  const u64 wanted = number_from("MOORING_CUTS", kCuts);
   SimLog::Counts total;
   u64 cuts = 0;
   for (u64 i = number_from("MOORING_LOG", 0); cuts < wanted; ++i) {

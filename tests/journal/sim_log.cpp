@@ -251,6 +251,12 @@ std::optional<std::string> SimLog::open() {
   return std::nullopt;
 }
 
+// Where the message of a park lies is said as "at or before": a resumed log may say it more coarsely.
+static LogState without_places(LogState state) {
+  for (auto& [key, park] : state.parks) park.message_log_pos = 0;
+  return state;
+}
+
 // What was published and not announced is still in the ring; groups and parks are those of shared memory, which is
 // never behind what was announced.
 std::optional<std::string> SimLog::resume() {
@@ -312,9 +318,11 @@ std::optional<std::string> SimLog::verify(bool after_power_cut) {
       return "lost: message " + std::to_string(*base) + " is needed and gone";
   }
   if (reader.first_ && reader.last_ + 1 != next_seq) return "hole: the end of the log is not behind its last message";
-  bool known = scan->state == announced_.state && next_seq == announced_.next_seq;
-  for (const Point& point : flushed_) known = known || (scan->state == point.state && next_seq == point.next_seq);
-  if (!known && !flushed_.empty() && next_seq == announced_.next_seq && scan->state == announced_.state) known = true;
+  const LogState found = without_places(scan->state);
+  const auto is_it = [&](const Point& point) {
+    return next_seq == point.next_seq && found == without_places(point.state);
+  };
+  const bool known = is_it(announced_) || std::any_of(flushed_.begin(), flushed_.end(), is_it);
   if (!known) return "prefix: groups, cursors and parks are not those of any point that was flushed";
   if (next_seq > announced_.next_seq) ++counts_.found_more;
   if (after_power_cut) must_have_ = next_seq;
