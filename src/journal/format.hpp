@@ -202,6 +202,7 @@ struct SealRecord {
 static_assert(sizeof(SealRecord) == 8);
 
 constexpr u64 record_bytes(u64 body_bytes) { return align_up(sizeof(RecordHeader) + body_bytes, 8); }
+constexpr u64 cursor_bytes(u64 runs) { return record_bytes(sizeof(CursorRecord) + runs * sizeof(AckRun)); }
 constexpr u64 block_bytes_for(u64 records_bytes) {
   return align_up(kBlockHeaderBytes + records_bytes, kBlockAlignment);
 }

@@ -191,6 +191,13 @@ Status LogWriter::append_message(const MessageAppend& message) {
   return {};
 }
 
+bool LogWriter::fits(u64 bytes) const {
+  if (filling_->is_empty()) return true;
+  const u64 block = block_bytes_for(filling_->body_bytes() + bytes);
+  const u64 room = next_ ? next_->bytes - kSegmentHeaderBytes : room_in_current();
+  return block <= filling_->capacity_bytes() && block <= room;
+}
+
 Status LogWriter::append_control(std::span<const u8> record) {
   if (block_bytes_for(record.size()) > kBlockBytesMax) {
     return fail(Code::kTooBig, "a control record of " + std::to_string(record.size()) + " bytes");

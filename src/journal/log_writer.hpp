@@ -134,6 +134,8 @@ class LogWriter {
   // An empty last block that proves the one before it; nothing if the log ends with one already.
   Status seal(SealReason reason = SealReason::kQuiet);
 
+  // Into the block that fills, beside what is there? (True while it is empty.)
+  bool fits(u64 record_bytes) const;
   bool is_in_flight() const { return in_flight_.has_value(); }
   bool has_unflushed() const { return is_in_flight() || !filling_->is_empty(); }
   bool has_failed() const { return failed_.has_value(); }

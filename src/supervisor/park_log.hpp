@@ -15,8 +15,9 @@ namespace mooring {
 class ParkLog {
  public:
   virtual ~ParkLog() = default;
-  virtual void note_park(const journal::ParkRecord& park) = 0;
-  virtual void note_release(u32 group, u64 seq, u32 reason) = 0;
+  // `generation`: of the group's slot; what is noted of a group that is gone is not said of the next one there.
+  virtual void note_park(const journal::ParkRecord& park, u32 generation) = 0;
+  virtual void note_release(u32 group, u32 generation, u64 seq, u32 reason) = 0;
 };
 
 // Records in these states are what the log has PARKs of.

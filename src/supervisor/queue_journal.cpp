@@ -135,6 +135,7 @@ Result<std::unique_ptr<QueueJournal>> QueueJournal::start(std::shared_ptr<Queue>
   self->durable_position_ = self->lane_at_.position;
   self->sent_position_ = self->lane_at_.position;
   self->asks_seen_ = ~u64{0};
+  const auto generation_of = [&files](u32 group) { return layout::slot_generation(files.group_slot(group).slot); };
   auto stale = self->writer_->state().parks;
   for (const journal::ParkRecord& park : parks) {
     const auto known = stale.find({park.group, park.seq});
@@ -142,9 +143,9 @@ Result<std::unique_ptr<QueueJournal>> QueueJournal::start(std::shared_ptr<Queue>
                       known->second.acquired == park.acquired && known->second.failed == park.failed &&
                       known->second.message_log_pos != 0;
     if (known != stale.end()) stale.erase(known);
-    if (!same) self->notes_.push_back({false, park});
+    if (!same) self->notes_.push_back({false, generation_of(park.group), park});
   }
-  for (const auto& [key, park] : stale) self->notes_.push_back({true, park});
+  for (const auto& [key, park] : stale) self->notes_.push_back({true, generation_of(park.group), park});
   self->backlog_steps_.assign(self->writer_->index().begin(), self->writer_->index().end());
   self->backlog_end_ = self->writer_->durable().log_pos;
   self->holds_spilled_ = self->spills_;  // by a predecessor
@@ -459,10 +460,11 @@ Status QueueJournal::append_settlements(bool all, bool* capped) {
     *capped = *capped || settled.capped;
     settled.capped = false;
     // ORDER: notes after the words, and before the cursor that may have passed what they are about.
-    if (Status noted = append_notes(); !noted) return noted;
+    const std::vector<journal::AckRun> runs = log_runs(settled);
+    if (Status noted = append_notes(journal::cursor_bytes(runs.size())); !noted) return noted;
     if (!all && settled == group.written) continue;
     if (Status appended =
-            append_or_flush([&] { return writer_->append_cursor(index, settled.base, log_runs(settled)); });
+            append_or_flush([&] { return writer_->append_cursor(index, settled.base, runs); });
         !appended) {
       return appended;
     }
@@ -482,37 +484,54 @@ Status QueueJournal::append_settings(u32 index, const layout::GroupSlot& slot) {
   return append_or_flush([&] { return writer_->append_group(index, journal::GroupChange::kCreate, changed); });
 }
 
-void QueueJournal::note_park(const journal::ParkRecord& park) {
+void QueueJournal::note_park(const journal::ParkRecord& park, u32 generation) {
   const std::lock_guard lock(mutex_);
   if (!trouble_.empty()) return;  // nothing is written any more; the store has it, for the next supervisor
-  notes_.push_back({false, park});
+  notes_.push_back({false, generation, park});
 }
 
-void QueueJournal::note_release(u32 group, u64 seq, u32 reason) {
+void QueueJournal::note_release(u32 group, u32 generation, u64 seq, u32 reason) {
   journal::ParkRecord park{};
   park.group = group;
   park.seq = seq;
   park.reason = reason;
   const std::lock_guard lock(mutex_);
   if (!trouble_.empty()) return;
-  notes_.push_back({true, park});
+  notes_.push_back({true, generation, park});
 }
 
 // What could not be written stays, in order; and so does what is about a message that the log has not got yet
-// (`early`): after a power cut its seq would be another's.
-Status QueueJournal::append_notes() {
+// (`early`): after a power cut its seq would be another's. So does what is about a group that the log has not got yet;
+// what is about one that is gone went with it.
+Status QueueJournal::append_notes(u64 behind) {
   std::vector<ParkNote> notes;
   {
     const std::lock_guard lock(mutex_);
     if (notes_.empty()) return {};
     notes.swap(notes_);
   }
-  const auto later = std::stable_partition(
-      notes.begin(), notes.end(), [this](const ParkNote& note) { return note.park.seq < writer_->next_seq(); });
+  std::erase_if(notes, [this](const ParkNote& note) {
+    return layout::slot_generation(A::load(files_->group_slot(note.park.group).slot, std::memory_order_acquire)) !=
+           note.generation;
+  });
+  const auto later = std::stable_partition(notes.begin(), notes.end(), [this](const ParkNote& note) {
+    const Group& group = groups_[note.park.group];
+    return note.park.seq < writer_->next_seq() && group.mapping.data() != nullptr &&
+           group.generation == note.generation;
+  });
   if (later != notes.end()) {
     const std::lock_guard lock(mutex_);
     notes_.insert(notes_.begin(), later, notes.end());
     notes.erase(later, notes.end());
+  }
+  // A PARK that is on the disk without the CURSOR behind it is a message that comes twice after a power cut, where it
+  // has left the window since the last CURSOR: one block has both.
+  if (!notes.empty() && !writer_->fits(notes.size() * journal::record_bytes(sizeof(journal::ParkRecord)) + behind)) {
+    if (Status flushed = flush(); !flushed) {
+      const std::lock_guard lock(mutex_);
+      notes_.insert(notes_.begin(), notes.begin(), notes.end());
+      return flushed;
+    }
   }
   for (std::size_t index = 0; index < notes.size(); ++index) {
     ParkNote& note = notes[index];

@@ -71,8 +71,8 @@ class QueueJournal {
   ~QueueJournal();
 
   // Any thread; ORDER in supervisor/park_log.hpp.
-  void note_park(const journal::ParkRecord& park);
-  void note_release(u32 group, u64 seq, u32 reason);
+  void note_park(const journal::ParkRecord& park, u32 generation);
+  void note_release(u32 group, u32 generation, u64 seq, u32 reason);
 
   // Any thread: the messages in the log that some group has not settled, as far as the log was told.
   u64 backlog_bytes_now() const { return backlog_now_.load(std::memory_order_relaxed); }
@@ -93,6 +93,7 @@ class QueueJournal {
 
   struct ParkNote {
     bool release = false;
+    u32 generation = 0;  // of the group
     journal::ParkRecord park{};  // of a release: group, seq and reason
   };
 
@@ -110,7 +111,8 @@ class QueueJournal {
   Status append_settlements(bool all, bool* capped);
   Status append_groups();
   Status append_settings(u32 index, const layout::GroupSlot& slot);
-  Status append_notes();
+  // `behind`: bytes of the record that should stand in the same block, if that can be.
+  Status append_notes(u64 behind = 0);
   Status append_released();
   template <class Append>
   Status append_or_flush(Append&& append);

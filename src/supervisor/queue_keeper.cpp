@@ -269,11 +269,11 @@ bool QueueKeeper::frame_of(u32 index, u64 seq, FrameView* frame) {
   return false;
 }
 
-void QueueKeeper::Notes::note_park(const journal::ParkRecord& park) {
-  if (keeper.journal_ != nullptr) keeper.journal_->note_park(park);
+void QueueKeeper::Notes::note_park(const journal::ParkRecord& park, u32 generation) {
+  if (keeper.journal_ != nullptr) keeper.journal_->note_park(park, generation);
 }
-void QueueKeeper::Notes::note_release(u32 group, u64 seq, u32 reason) {
-  if (keeper.journal_ != nullptr) keeper.journal_->note_release(group, seq, reason);
+void QueueKeeper::Notes::note_release(u32 group, u32 generation, u64 seq, u32 reason) {
+  if (keeper.journal_ != nullptr) keeper.journal_->note_release(group, generation, seq, reason);
 }
 
 bool QueueKeeper::is_competing(u32 index) const {

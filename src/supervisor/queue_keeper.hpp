@@ -217,8 +217,8 @@ class QueueKeeper {
   // Notes of the park store go to the journal, once it runs.
   struct Notes : ParkLog {
     explicit Notes(QueueKeeper& of) : keeper(of) {}
-    void note_park(const journal::ParkRecord& park) override;
-    void note_release(u32 group, u64 seq, u32 reason) override;
+    void note_park(const journal::ParkRecord& park, u32 generation) override;
+    void note_release(u32 group, u32 generation, u64 seq, u32 reason) override;
     QueueKeeper& keeper;
   };
   Notes notes_{*this};

@@ -267,7 +267,7 @@ void Redelivery::commit(u64 loc, const Decision& decision, u32 acquired, bool al
                         .acquired = acquired,
                         .alone = alone});
   MOORING_KILL_POINT("redelivery.record");
-  if (around_.log != nullptr) around_.log->note_park(park_in_log(*store_.record(loc), store_.word(loc)));
+  if (around_.log != nullptr) around_.log->note_park(park_in_log(*store_.record(loc), store_.word(loc)), generation_);
   const u32 version = store_.word(loc).version;
   if (dead) {
     dead_.push_back({store_.record(loc)->dead_wall_ns, loc, version});
@@ -500,7 +500,7 @@ void Redelivery::drop_record(u64 loc) {
   const layout::ParkRecord& record = *store_.record(loc);
   // Of a straggler the log has no PARK.
   if (around_.log != nullptr && store_.word(loc).state != RecordState::kStraggler) {
-    around_.log->note_release(group_, record.seq, 0);
+    around_.log->note_release(group_, generation_, record.seq, 0);
   }
   const u64 note = record.note;
   count(slot_.counters.store_bytes, -static_cast<i64>(store_.slot_bytes(loc)));
