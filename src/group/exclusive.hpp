@@ -49,7 +49,7 @@ class LaneSource {
   using Cursor = LaneCursor;
   static constexpr bool kWalksFrames = true;  // the next place is known only from the frame before
   LaneSource() = default;
-  LaneSource(LaneView lane, u64 seq_hint, const u64* limit = nullptr) : reader_(lane, seq_hint, limit) {}
+  LaneSource(LaneView lane, u64 seq_hint) : reader_(lane, seq_hint) {}
 
   RingOutcome peek(Cursor* cursor, FrameView* frame) const { return reader_.peek(cursor, frame); }
   static void step(Cursor* cursor, const FrameView& frame) { SpscReader<A>::step(cursor, frame); }

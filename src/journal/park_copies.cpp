@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/kill_point.hpp"
+
 namespace mooring::journal {
 namespace {
 
@@ -80,6 +82,7 @@ Result<u64> bring_parks_forward(LogWriter& writer, BacklogReader& reader, u64 se
       copied = copy();
     }
     if (!copied) return fail(copied.error());
+    MOORING_KILL_POINT("journal.park_copied");
     // Where the block that fills will lie: behind everything that was sent.
     park.message_log_pos = writer.written().log_pos;
     if (const Status parked = append_or_flush(writer, [&] { return writer.append_park(park); }); !parked) {

@@ -7,7 +7,6 @@
 
 #include "group/canary.hpp"
 #include "group/repair.hpp"
-#include "journal/reading_disk.hpp"
 #include "queue/error_detail.hpp"
 #include "queue/wake_descriptor.hpp"
 
@@ -42,8 +41,9 @@ constexpr u64 make_token(u32 park_index, u32 slot) { return (u64{park_index} << 
 
 }  // namespace
 
-Consumer::Consumer(std::shared_ptr<Instance> instance, std::shared_ptr<Queue> queue, Options options)
-    : instance_(std::move(instance)), queue_(std::move(queue)), options_(options) {}
+Consumer::Consumer(std::shared_ptr<Instance> instance, std::shared_ptr<Queue> queue, std::string log_path,
+                   Options options)
+    : instance_(std::move(instance)), queue_(std::move(queue)), options_(options), log_(*queue_, std::move(log_path)) {}
 
 Result<std::unique_ptr<Consumer>> Consumer::open(std::shared_ptr<Instance> instance, const std::string& name,
                                                  const std::string& group, const Options& options) {
@@ -64,10 +64,11 @@ Result<std::unique_ptr<Consumer>> Consumer::open(std::shared_ptr<Instance> insta
     return fail(Code::kCorrupt, fmt::format("queue {}: the supervisor granted a seat beyond the last", name));
   }
 
-  std::unique_ptr<Consumer> consumer(new Consumer(std::move(instance), std::move(*queue), options));
+  std::string log_path = log != grant->end() && log->is_string() ? log->get<std::string>() : std::string();
+  std::unique_ptr<Consumer> consumer(
+      new Consumer(std::move(instance), std::move(*queue), std::move(log_path), options));
   Queue& q = *consumer->queue_;
   consumer->group_name_ = group;
-  if (log != grant->end() && log->is_string()) consumer->log_path_ = log->get<std::string>();
   consumer->group_index_ = static_cast<u32>(*group_index);
   consumer->seat_index_ = static_cast<u32>(*seat);
   consumer->seat_generation_ = static_cast<u32>(*generation);
@@ -282,48 +283,17 @@ template <class Exclusive>
   return corrupt("a park entry points outside the park file");
 }
 
-Status Consumer::open_log() {
-  if (log_ != nullptr) return {};
-  if (log_path_.empty()) {
-    return fail(Code::kVersion,
-                "the supervisor did not say where the log is; client and supervisor are of different "
-                "versions");
-  }
-  Result<std::unique_ptr<journal::ReadingDisk>> disk = journal::ReadingDisk::open(log_path_);
-  if (!disk) return fail(disk.error());
-  journal::Uuid uuid{};
-  std::copy(std::begin(queue_->constants().log_uuid), std::end(queue_->constants().log_uuid), uuid.begin());
-  log_disk_ = std::move(*disk);
-  log_ = std::make_unique<journal::BacklogReader>(*log_disk_, uuid);
-  return {};
-}
-
 [[gnu::noinline]] Code Consumer::copy_from_log(u64 seq, Message* message) {
-  const layout::QueueState& state = queue_->files().state();
-  journal::LogMark durable;
-  // DURABLE: acquire, in this order: the log has everything below the seq by the position, and perhaps more.
-  durable.next_seq = A::load(state.durable_seq, std::memory_order_acquire);
-  durable.log_pos = A::load(state.log_mark, std::memory_order_acquire);
-  if (seq >= durable.next_seq) return corrupt("a message was overwritten before it was in the log");
   journal::MessageView view;
-  Status read = open_log();
-  bool lost = false;
-  if (read) {
-    const auto found = log_->find(seq, durable, &view);
-    if (found) {
-      lost = *found == journal::BacklogReader::Found::kLost;
-    } else {
-      read = fail(found.error());
-    }
-  }
-  if (!read) {
-    const bool damaged = read.error().code == Code::kCorrupt;
+  const auto found = log_.find(seq, &view);
+  if (!found) {
+    const bool damaged = found.error().code == Code::kCorrupt;
     const char* hint = damaged ? "; `mooring journal verify` says what is left of the log" : "";
-    return fail_with(read.error().code, fmt::format("queue {}, group {}: message {} has left shared memory and cannot "
-                                                    "be read from the log: {}{}",
-                                                    queue_->name(), group_name_, seq, read.error().text, hint));
+    return fail_with(found.error().code, fmt::format("queue {}, group {}: message {} has left shared memory and cannot "
+                                                     "be read from the log: {}{}",
+                                                     queue_->name(), group_name_, seq, found.error().text, hint));
   }
-  if (lost) return Code::kEmpty;
+  if (*found == journal::BacklogReader::Found::kLost) return Code::kEmpty;
   u32 slot = CopySlots::kNone;
   const u64 lead = copy_lead(view.frame_flags, view.bytes.data(), view.bytes.size());
   u8* to = copies_.take(lead + view.bytes.size(), &slot);
@@ -482,6 +452,12 @@ template <class Exclusive>
   return code;
 }
 
+[[gnu::noinline, gnu::cold]] Code Consumer::window_is_full(u64 in_flight) const {
+  return fail_with(Code::kFull, fmt::format("{} messages of group {} wait for their settlement, a whole window; settle "
+                                            "some before receiving more",
+                                            in_flight, group_name_));
+}
+
 template <class Exclusive>
 [[gnu::always_inline]] inline Code Consumer::take_in_order(Exclusive& group, Message* message) {
   FrameView frame;
@@ -490,10 +466,7 @@ template <class Exclusive>
     case TakeOutcome::kTaken: break;
     case TakeOutcome::kEmpty:
     case TakeOutcome::kHeld: return Code::kEmpty;
-    case TakeOutcome::kWindow:
-      return fail_with(Code::kFull, fmt::format("{} messages of group {} wait for their settlement, a whole window; "
-                                                "settle some before receiving more",
-                                                group.in_flight(), group_name_));
+    case TakeOutcome::kWindow: return window_is_full(group.in_flight());
     case TakeOutcome::kCorrupt: return corrupt("a frame makes no sense");
   }
   message->data = frame.payload;
@@ -567,10 +540,7 @@ Code Consumer::take_in_order(ExclusiveDurable& group, Message* message) {
       case TakeOutcome::kTaken: break;
       case TakeOutcome::kEmpty:
       case TakeOutcome::kHeld: return Code::kEmpty;
-      case TakeOutcome::kWindow:
-        return fail_with(Code::kFull, fmt::format("{} messages of group {} wait for their settlement, a whole window; "
-                                                  "settle some before receiving more",
-                                                  group.in_flight(), group_name_));
+      case TakeOutcome::kWindow: return window_is_full(group.in_flight());
       case TakeOutcome::kCorrupt: return corrupt("a frame makes no sense");
     }
     message->seq = frame.seq;
@@ -777,10 +747,17 @@ Code Consumer::receive_batch(std::span<Message> messages, u64 timeout_ns, std::s
 // Of an exclusive group: the buffer goes back with its settlement, so ack_up_to need not know it any more. Most often
 // it is the oldest.
 [[gnu::noinline]] void Consumer::forget_copy(const Message& message) {
-  const auto known = std::find_if(copied_.begin(), copied_.end(), [&](const Copied& copied) {
+  const auto oldest = copied_.begin() + static_cast<std::ptrdiff_t>(copied_gone_);
+  const auto known = std::find_if(oldest, copied_.end(), [&](const Copied& copied) {
     return copied.seq == message.seq && copied.slot == copy_slot_of(message);
   });
-  if (known != copied_.end()) copied_.erase(known);
+  if (known == copied_.end()) return;
+  if (known != oldest) {
+    copied_.erase(known);
+  } else if (++copied_gone_ == copied_.size()) {
+    copied_.clear();
+    copied_gone_ = 0;
+  }
 }
 
 [[gnu::always_inline]] inline Code Consumer::settled(const Message& message, bool stale, u64* counter) {
@@ -890,11 +867,13 @@ Code Consumer::ack_up_to(const Message& message) {
     wanted = wanted && !durable_;
     if (wanted) durable->raise_base();
     // What was given back has no buffer; the others up to here are settled by now.
-    if (settled_count != 0) std::erase_if(copied_, [&](const Copied& copied) {
-      if (copied.seq > message.seq) return false;
-      if (copies_.put(copied.slot)) --in_flight_;
-      return true;
-    });
+    copied_.erase(copied_.begin(), copied_.begin() + static_cast<std::ptrdiff_t>(std::exchange(copied_gone_, 0)));
+    if (settled_count != 0)
+      std::erase_if(copied_, [&](const Copied& copied) {
+        if (copied.seq > message.seq) return false;
+        if (copies_.put(copied.slot)) --in_flight_;
+        return true;
+      });
   } else {
     return fail_with(Code::kBadArgument, fmt::format("ack_up_to needs an exclusive group; {} is competing, and others "
                                                      "hold messages in between: acknowledge one by one",
@@ -958,7 +937,7 @@ void Consumer::interrupt() {
 }
 
 u64 Consumer::ack_wait_ns() const {
-  if (*alive_ == 0 || is_exclusive()) return 0;  // a child of fork has no slot to look at
+  if (*alive_ == 0 || is_exclusive()) return 0;                                // a child of fork has no slot to look at
   return A::load(group_slot_->policy.ack_wait_ns, std::memory_order_relaxed);  // a setting, not an order
 }
 

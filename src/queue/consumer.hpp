@@ -18,19 +18,19 @@
 #pragma once
 
 #include <atomic>
-#include <deque>
 #include <memory>
 #include <span>
 #include <string>
 #include <variant>
+#include <vector>
 
 #include "group/competing.hpp"
 #include "group/durable_source.hpp"
 #include "group/exclusive.hpp"
-#include "journal/backlog_reader.hpp"
 #include "message/decoder.hpp"
 #include "queue/copy_slots.hpp"
 #include "queue/instance.hpp"
+#include "queue/logged_messages.hpp"
 #include "queue/queue.hpp"
 #include "queue/settlement_notices.hpp"
 #include "queue/sleeper.hpp"
@@ -114,7 +114,7 @@ class Consumer {
   using ExclusiveOrder = ExclusiveConsumer<A, OrderSource<A, LaneOf>>;
   using ExclusiveDurable = ExclusiveConsumer<A, DurableSource<A, LaneOf>>;
 
-  Consumer(std::shared_ptr<Instance> instance, std::shared_ptr<Queue> queue, Options options);
+  Consumer(std::shared_ptr<Instance> instance, std::shared_ptr<Queue> queue, std::string log_path, Options options);
 
   Code check_usable() const;
   Code take_one(Message* message);
@@ -148,7 +148,7 @@ class Consumer {
   // From the log. kEmpty: the log has lost it.
   Code copy_from_log(u64 seq, Message* message);
   Code copy_logged(Competing& group, const Lease& lease, Message* message);
-  Status open_log();
+  Code window_is_full(u64 in_flight) const;
   void forget_copy(const Message& message);
   Code wait_for_message(u64 timeout_ns, Message* message);
   template <class Group>
@@ -206,15 +206,13 @@ class Consumer {
   bool holds_alone_ = false;     // what it holds is given out alone: nothing beside it
   layout::FailReason untimely_ = layout::FailReason::kNone;  // why the message just looked at is not given out
   bool skipped_alone_ = false;   // the last look passed over one that is given out alone
-  // Durable queues. The log is opened when it is first needed.
-  std::string log_path_;
-  std::unique_ptr<journal::Disk> log_disk_;
-  std::unique_ptr<journal::BacklogReader> log_;
+  LoggedMessages log_;
   struct Copied {
     u64 seq = 0;
     u32 slot = 0;
   };
-  std::deque<Copied> copied_;  // exclusive groups: what is out, for ack_up_to
+  std::vector<Copied> copied_;   // exclusive groups of queues with a log: what is out, oldest first, for ack_up_to
+  std::size_t copied_gone_ = 0;  // so many at its beginning are settled: no memory moves for them
   std::unique_ptr<WakeDescriptor> descriptor_;
   std::atomic<bool> interrupted_ = false;  // by any thread
 };

@@ -266,14 +266,11 @@ template <class A>
 class SpscReader {
  public:
   SpscReader() = default;
-  // `limit`: consumers of a durable queue step over no position at or beyond this mark (DURABLE); null: no limit.
-  SpscReader(LaneView lane, u64 seq_hint, const u64* limit = nullptr)
-      : lane_(lane), seq_hint_(seq_hint), limit_(limit) {}
+  SpscReader(LaneView lane, u64 seq_hint) : lane_(lane), seq_hint_(seq_hint) {}
 
   // The frame at `cursor`, stepping over padding (which moves the cursor). Does not move it over the frame.
   RingOutcome peek(LaneCursor* cursor, FrameView* frame) const {
     for (int step = 0; step < 2; ++step) {
-      if (!is_allowed(cursor->position)) return RingOutcome::kEmpty;
       // PUBLISHED: acquire, so that the payload and the zero behind the batch are visible. Nothing stronger: the reader
       // stores nothing that the writer waits for.
       const u64 header = A::load(lane_.word_at(cursor->position), std::memory_order_acquire);
@@ -309,7 +306,6 @@ class SpscReader {
 
   // Does anything stand at `cursor`? For a loop that polls: peek() tells what.
   bool poll(const LaneCursor& cursor) const {
-    if (!is_allowed(cursor.position)) return false;
     if (A::load(lane_.word_at(cursor.position), std::memory_order_acquire) != 0) return true;  // PUBLISHED
     prefetch_second_line(cursor.position);
     return false;
@@ -323,11 +319,6 @@ class SpscReader {
   const LaneView& lane() const { return lane_; }
 
  private:
-  // DURABLE: acquire; the journal raises the mark after the flush.
-  bool is_allowed(u64 position) const {
-    return limit_ == nullptr || position < A::load(*limit_, std::memory_order_acquire);
-  }
-
   // A frame like the last one would lie in two lines: fetch the second with the first (670 to 546 ns per round trip at
   // 64 B, numbers.md C2). Not for one-line frames: that line is where the writer puts its zero before it publishes;
   // taking it away costs a transfer.
@@ -337,7 +328,6 @@ class SpscReader {
 
   LaneView lane_;
   u64 seq_hint_ = 0;
-  const u64* limit_ = nullptr;
   mutable u64 last_bytes_ = 0;  // of the last frame seen; a guess at the next
 };
 

@@ -3,10 +3,7 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
-#include <algorithm>
-
 #include "base/time.hpp"
-#include "journal/reading_disk.hpp"
 
 namespace mooring {
 namespace {
@@ -16,7 +13,7 @@ constexpr u64 kRetryNs = kNsPerSecond;
 }  // namespace
 
 DurableMessages::DurableMessages(const Queue& queue, std::string log_path, LaneOf lane_of)
-    : queue_(queue), log_path_(std::move(log_path)) {
+    : queue_(queue), log_(queue, std::move(log_path)) {
   if (!queue_.is_spsc()) {
     source_.emplace(queue_.durable_marks(), queue_.order(), std::move(lane_of));
   } else if (const LaneView* lane = lane_of(0); lane != nullptr) {
@@ -59,24 +56,8 @@ Status DurableMessages::find_in_log(u64 seq, FrameView* frame) {
 }
 
 Status DurableMessages::read_log(u64 seq, FrameView* frame) {
-  const layout::QueueState& state = queue_.files().state();
-  journal::LogMark durable;
-  // DURABLE: acquire, in this order: the log has everything below the seq by the position, and perhaps more.
-  durable.next_seq = A::load(state.durable_seq, std::memory_order_acquire);
-  durable.log_pos = A::load(state.log_mark, std::memory_order_acquire);
-  if (seq >= durable.next_seq) {
-    return fail(Code::kCorrupt, fmt::format("message {} is neither in memory nor in the log", seq));
-  }
-  if (log_ == nullptr) {
-    Result<std::unique_ptr<journal::ReadingDisk>> disk = journal::ReadingDisk::open(log_path_);
-    if (!disk) return fail(disk.error());
-    journal::Uuid uuid{};
-    std::copy(std::begin(queue_.constants().log_uuid), std::end(queue_.constants().log_uuid), uuid.begin());
-    disk_ = std::move(*disk);
-    log_ = std::make_unique<journal::BacklogReader>(*disk_, uuid);
-  }
   journal::MessageView message;
-  const auto found = log_->find(seq, durable, &message);
+  const auto found = log_.find(seq, &message);
   if (!found) return fail(found.error());
   if (*found == journal::BacklogReader::Found::kLost) {
     return fail(Code::kCorrupt, fmt::format("the log has lost message {} (it was salvaged)", seq));

@@ -8,14 +8,12 @@
 #pragma once
 
 #include <functional>
-#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "group/durable_source.hpp"
-#include "journal/backlog_reader.hpp"
-#include "queue/queue.hpp"
+#include "queue/logged_messages.hpp"
 
 namespace mooring {
 
@@ -35,11 +33,9 @@ class DurableMessages {
   Status read_log(u64 seq, FrameView* frame);
 
   const Queue& queue_;
-  std::string log_path_;
   std::optional<DurableSource<A, LaneOf>> source_;  // none: its one lane cannot be mapped
   std::vector<u8> copy_;
-  std::unique_ptr<journal::Disk> disk_;
-  std::unique_ptr<journal::BacklogReader> log_;
+  LoggedMessages log_;
   // A log that cannot be read is tried again after a while, not at every look: this thread serves other queues, too.
   std::optional<Error> trouble_;
   u64 retry_ns_ = 0;

@@ -184,8 +184,12 @@ Status Supervisor::adopt_queues() {
     if (!on_disk) return fail(on_disk.error());
     for (const std::string& name : *on_disk) {
       // The log of a volatile queue is worth nothing without its memory: that of another boot, or removed by hand.
-      const Result<DurableQueue> config = durable_->read(name);
-      if (config && config->options.overflow == layout::Overflow::kSpill && !std::ranges::count(*names, name)) {
+      const bool in_memory = std::ranges::binary_search(*names, name);
+      const auto spills = [&] {
+        const Result<DurableQueue> config = durable_->read(name);
+        return config && config->options.overflow == layout::Overflow::kSpill;
+      };
+      if (!in_memory && spills()) {
         spdlog::info("queue {}: volatile, and its memory is gone: what it had spilled is removed", name);
         if (auto gone = durable_->remove(name); !gone) return fail(gone.error());
         continue;

@@ -7,7 +7,7 @@
 #include <fstream>
 #include <thread>
 
-#include "durable/durable_service.hpp"
+#include "durable/doomed_supervisor.hpp"
 
 namespace mooring::test {
 namespace {
@@ -49,15 +49,6 @@ class Backlog : public ::testing::TestWithParam<Shape> {
       ASSERT_TRUE(producer.publish(body_of(i), kPatienceNs).has_value()) << i;
     }
     ASSERT_TRUE(producer.wait_durable(MOORING_EVERYTHING, kPatienceNs));
-  }
-  // Takes and settles [from, to), which must be all that is there next.
-  static void take(Consumer& consumer, std::uint64_t from, std::uint64_t to) {
-    for (std::uint64_t i = from; i < to; ++i) {
-      const auto message = consumer.receive(kPatienceNs);
-      ASSERT_TRUE(message.has_value()) << i;
-      ASSERT_EQ(text_of(*message), body_of(i)) << i;
-      ASSERT_TRUE(consumer.ack(*message)) << i;
-    }
   }
   std::vector<std::string> segments() const {
     std::vector<std::string> files;
@@ -511,6 +502,53 @@ TEST_P(Bounded, ADeadLetterOutlivesTheLogAroundIt) {
     ASSERT_TRUE(std::erase(rejected, text_of(*message)) == 1 || (message->flags & MOORING_REDELIVERED) != 0);
     ASSERT_TRUE(consumer.ack(*message));
   }
+}
+
+// Killed between the copy of a dead letter and the PARK that names it: the old place stands, or nothing was lost.
+TEST_P(Bounded, KilledWhileADeadLetterIsBroughtForwardItIsThereOnce) {
+  auto* hits = shared_by_processes<std::atomic<int>>();
+  ASSERT_NE(hits, nullptr);
+  for (const bool lost : {false, true}) {
+    SCOPED_TRACE(lost);
+    *hits = 0;
+    DurableService service;
+    Worker doomed([&](const Worker::Line& line) {
+      return serve_until_killed(line, service.path(), {"journal.park_copied", 1, hits});
+    });
+    ASSERT_TRUE(doomed.heard('s'));
+    Worker traffic([&](const Worker::Line& /*line*/) {
+      mooring_queue_options bounded = options();
+      bounded.max_backlog_bytes = kBacklogBytes;
+      Instance instance(service.path());
+      instance.create_queue("q", bounded);
+      const mooring_producer_options pipelined = no_wait();
+      Producer producer = instance.open_producer("q", &pipelined);
+      Consumer consumer = instance.open_consumer("q");
+      for (std::uint64_t i = 0;; ++i) {
+        if (!producer.publish(body_of(i)).has_value()) return 1;
+        const auto message = consumer.receive();
+        if (i == 10 ? !consumer.reject(*message) : !consumer.ack(*message)) return 2;
+      }
+    });
+    ASSERT_TRUE(eventually([&] { return *hits >= 1; })) << "no dead letter was ever brought forward";
+    doomed.join();
+    traffic.kill(SIGKILL);
+    traffic.join();
+    if (lost) service.lose_memory();
+    service.start();
+    Instance instance(service.path());
+    std::uint64_t count = 0;
+    ASSERT_EQ(mooring_dead_redrive(instance.get(), "q", "default", nullptr, 0, &count), MOORING_OK);
+    EXPECT_EQ(count, 1U);
+    Consumer consumer = instance.open_consumer("q");
+    int came = 0;
+    while (const auto message = consumer.receive(came == 0 ? kPatienceNs : 0)) {
+      came += text_of(*message) == body_of(10) ? 1 : 0;
+      ASSERT_TRUE(consumer.ack(*message));
+    }
+    EXPECT_EQ(came, 1);
+  }
+  ::munmap(hits, sizeof *hits);
 }
 
 TEST_P(Bounded, WhoWaitsForRoomGoesOnAsItIsDrained) {

@@ -5,9 +5,7 @@
 
 #include <set>
 
-#include "base/kill_point.hpp"
-#include "durable_service.hpp"
-#include "supervisor/supervisor.hpp"
+#include "doomed_supervisor.hpp"
 
 namespace mooring {
 namespace {
@@ -44,6 +42,7 @@ constexpr const char* kPoints[] = {"journal.log_mark",
                                    "journal.opened",
                                    "rebuild.created",
                                    "rebuild.groups",
+                                   "rebuild.parks",
                                    "rebuild.lane",
                                    "rebuild.marks",
                                    "durable.log_open",
@@ -53,27 +52,6 @@ constexpr const char* kPoints[] = {"journal.log_mark",
                                    "durable.config_written",
                                    "durable.renamed",
                                    "durable.old"};
-
-const char* point_name = nullptr;
-int point_turn = 0;
-Board* point_board = nullptr;
-void kill_at_point(const char* name) {
-  if (std::strcmp(name, point_name) != 0) return;
-  if (point_board->hits.fetch_add(1) + 1 == point_turn) ::raise(SIGKILL);
-}
-
-int serve_until_killed(const Worker::Line& line, const std::string& path, Board* board, const char* name, int turn) {
-  point_name = name;
-  point_turn = turn;
-  point_board = board;
-  kill_point_hook.store(&kill_at_point, std::memory_order_relaxed);
-  Supervisor::Options options;
-  options.path = path;
-  auto supervisor = Supervisor::start(options);
-  if (!supervisor) return 1;
-  line.say('s');
-  return (*supervisor)->run() ? 0 : 2;
-}
 
 // Publishes and settles; killed where nobody serves any more.
 int live(const std::string& path, Board* board, std::uint32_t kind, std::uint64_t count) {
@@ -130,7 +108,9 @@ void expect_all_promised(Instance& instance, const Board& board) {
 // One life of a supervisor that is killed at the `turn`-th `name`, with a client if it comes to serve. True: killed.
 bool killed_life(DurableService& service, Board* board, std::uint32_t kind, const char* name, int turn) {
   board->hits.store(0);
-  Worker doomed([&](const Worker::Line& line) { return serve_until_killed(line, service.path(), board, name, turn); });
+  Worker doomed([&](const Worker::Line& line) {
+    return serve_until_killed(line, service.path(), {name, turn, &board->hits});
+  });
   if (doomed.heard('s')) {
     Worker client([&](const Worker::Line& line) {
       const int status = live(service.path(), board, kind, 60);

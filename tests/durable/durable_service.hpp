@@ -96,6 +96,16 @@ inline std::vector<std::string> drain(Consumer& consumer, bool all_redelivered =
   return texts;
 }
 
+// Takes and settles [from, to), messages of body_of, which must be all that is there next.
+inline void take(Consumer& consumer, std::uint64_t from, std::uint64_t to) {
+  for (std::uint64_t i = from; i < to; ++i) {
+    const auto message = consumer.receive(kPatienceNs);
+    ASSERT_TRUE(message.has_value()) << i;
+    ASSERT_EQ(text_of(*message), body_of(i)) << i;
+    ASSERT_TRUE(consumer.ack(*message)) << i;
+  }
+}
+
 // True once `ready()`; false when the watchdog bites.
 template <class Ready>
 bool eventually(Ready&& ready) {

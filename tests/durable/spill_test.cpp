@@ -8,7 +8,7 @@
 #include <set>
 #include <thread>
 
-#include "durable/durable_service.hpp"
+#include "durable/doomed_supervisor.hpp"
 
 namespace mooring::test {
 namespace {
@@ -16,6 +16,18 @@ namespace {
 constexpr std::uint64_t kLaps = 45'000;  // eleven times the cells, some 300 times a lane
 
 class Spill : public ::testing::TestWithParam<std::uint32_t> {
+ public:
+  static mooring_queue_options options(std::uint64_t max_backlog_bytes) {
+    mooring_queue_options options;
+    mooring_queue_options_init(&options, sizeof options);
+    options.capacity = 4096;
+    options.overflow = MOORING_OVERFLOW_SPILL;
+    options.lane_bytes = 32 << 10;
+    options.max_message_bytes = 1000;
+    options.max_backlog_bytes = max_backlog_bytes;
+    return options;
+  }
+
  protected:
   void SetUp() override {
     service_.start();
@@ -27,29 +39,11 @@ class Spill : public ::testing::TestWithParam<std::uint32_t> {
     instance.create_group("q", "g", GetParam());
     instance.remove_group("q", "default");
   }
-  static mooring_queue_options options(std::uint64_t max_backlog_bytes) {
-    mooring_queue_options options;
-    mooring_queue_options_init(&options, sizeof options);
-    options.capacity = 4096;
-    options.overflow = MOORING_OVERFLOW_SPILL;
-    options.lane_bytes = 32 << 10;
-    options.max_message_bytes = 1000;
-    options.max_backlog_bytes = max_backlog_bytes;
-    return options;
-  }
   void publish(std::uint64_t from, std::uint64_t to) {
     Instance instance(service_.path());
     Producer producer = instance.open_producer("q");
     for (std::uint64_t i = from; i < to; ++i) {
       ASSERT_TRUE(producer.publish(body_of(i), kPatienceNs).has_value()) << i;
-    }
-  }
-  static void take(Consumer& consumer, std::uint64_t from, std::uint64_t to) {
-    for (std::uint64_t i = from; i < to; ++i) {
-      const auto message = consumer.receive(kPatienceNs);
-      ASSERT_TRUE(message.has_value()) << i;
-      ASSERT_EQ(text_of(*message), body_of(i)) << i;
-      ASSERT_TRUE(consumer.ack(*message)) << i;
     }
   }
   // Of these texts, how many are in some file of the log?
@@ -166,6 +160,67 @@ TEST_P(Spill, WithTheSupervisorKilledEveryMessageComesInOrder) {
   publisher.join();
   EXPECT_FALSE(failed);
   EXPECT_EQ(reader.join(), 0) << "1: a message was missing, wrong, or out of order";
+}
+
+// mooringd killed at each step of writing the log and of letting go of it: the next one goes on, and nothing is
+// missing.
+struct SpillKill {
+  const char* point;
+  int turn;  // of those after the queue was made
+};
+class SpillKilled : public ::testing::TestWithParam<SpillKill> {};
+INSTANTIATE_TEST_SUITE_P(Points, SpillKilled,
+                         ::testing::Values(SpillKill{"journal.sent", 3}, SpillKill{"journal.written", 3},
+                                           SpillKill{"journal.synced", 3}, SpillKill{"journal.log_mark", 3},
+                                           SpillKill{"journal.durable_seq", 3}, SpillKill{"journal.durable_mark", 3},
+                                           SpillKill{"journal.segment_renamed", 1},
+                                           SpillKill{"journal.before_retire", 1}),
+                         [](const ::testing::TestParamInfo<SpillKill>& kill) {
+                           std::string name = kill.param.point;
+                           std::ranges::replace(name, '.', '_');
+                           return name;
+                         });
+
+TEST_P(SpillKilled, TheNextOneGoesOnAndNothingIsMissing) {
+  auto* hits = shared_by_processes<std::atomic<int>>();
+  ASSERT_NE(hits, nullptr);
+  *hits = -1'000'000;  // not while the queue is made
+  DurableService service;
+  Worker doomed([&](const Worker::Line& line) {
+    return serve_until_killed(line, service.path(), {GetParam().point, GetParam().turn, hits});
+  });
+  ASSERT_TRUE(doomed.heard('s'));
+  {
+    Instance instance(service.path());
+    instance.create_queue("q", Spill::options(0));
+  }
+  // Some points come while it is written, some while it is drained.
+  Worker reader([&](const Worker::Line& line) {
+    Instance instance(service.path());
+    Consumer consumer = instance.open_consumer("q");
+    line.say('r');
+    line.hear();
+    take(consumer, 0, kLaps);
+    return ::testing::Test::HasFailure() ? 1 : 0;
+  });
+  ASSERT_TRUE(reader.heard('r'));
+  *hits = 0;
+  std::atomic<std::uint64_t> published{0};
+  std::thread publisher([&] {
+    Instance instance(service.path());
+    Producer producer = instance.open_producer("q");
+    for (std::uint64_t i = 0; i < kLaps && producer.publish(body_of(i), kPatienceNs).has_value(); ++i)
+      published = i + 1;
+  });
+  EXPECT_TRUE(eventually([&] { return *hits >= GetParam().turn || published == kLaps; }));
+  reader.say('g');
+  EXPECT_TRUE(eventually([&] { return *hits >= GetParam().turn; })) << "the point was never met";
+  doomed.join();
+  service.start();
+  publisher.join();
+  EXPECT_EQ(published, kLaps);
+  EXPECT_EQ(reader.join(), 0);
+  ::munmap(hits, sizeof *hits);
 }
 
 TEST_P(Spill, WhatFailsFarBehindComesAgainWhole) {

@@ -33,14 +33,8 @@ bool is_payload_of(u64 seq, std::span<const u8> bytes) {
 class Backlog : public testing::Test {
  protected:
   void SetUp() override {
-    auto open = open_sim(disk_, options_);
-    ASSERT_TRUE(open) << open.error().text;
-    writer_ = std::move(open->writer);
-    GroupState group;
-    group.name = "g";
-    group.start = options_.first_seq;
-    ASSERT_TRUE(writer_->append_group(1, GroupChange::kCreate, group));
-    ASSERT_TRUE(writer_->flush());
+    writer_ = new_log_with_a_group(disk_, options_);
+    ASSERT_NE(writer_, nullptr);
   }
 
   // Some to a block, blocks of different sizes, and blocks without a message between.

@@ -60,6 +60,18 @@ inline Result<journal::OpenLog> open_sim(SimDisk& disk, const journal::LogOption
   return journal::open_log(disk, options, visitor, {0, salvage});
 }
 
+// A new log with one group, 1, that begins at its first message.
+inline std::unique_ptr<journal::LogWriter> new_log_with_a_group(SimDisk& disk, const journal::LogOptions& options) {
+  auto open = open_sim(disk, options);
+  if (!open) return nullptr;
+  journal::GroupState group;
+  group.name = "g";
+  group.start = options.first_seq;
+  const bool entered =
+      open->writer->append_group(1, journal::GroupChange::kCreate, group) && open->writer->flush().has_value();
+  return entered ? std::move(open->writer) : nullptr;
+}
+
 inline Result<journal::LogScan> scan_sim(SimDisk& disk, SeqVisitor& visitor, const journal::LogOptions& options,
                                          bool salvage = false) {
   journal::ScanOptions scan_options{options.uuid};
