@@ -4,7 +4,8 @@
 // write and flush. "asleep": the publisher sleeps while it waits; "spinning": it polls, and meets the journal before
 // that goes to sleep.
 // durable-throughput: producers that do not wait (MOORING_NO_WAIT), one consumer of an exclusive group that sees only
-// what is on the disk, so a message that was counted was durable; the limit is the ideal group commit loop.
+// what is on the disk, so a message that was counted was durable; the limit is the ideal group commit loop. The log has
+// grown to the size it needs before the time begins (flow.cpp), as the file of the limit has.
 #include "bench/scenarios/flow.hpp"
 #include "bench/scenarios/role_handles.hpp"
 #include "bench/support/content.hpp"

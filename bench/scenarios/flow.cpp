@@ -60,8 +60,8 @@ class Flow {
 
   Status produce(RoleContext& role, unsigned index) {
     Instance connection = instance_.connect();
-    Producer producer = open_bench_producer(connection, queue_, MOORING_WAIT_ADAPTIVE,
-                                            plan_.durable ? MOORING_NO_WAIT : 0);
+    Producer producer =
+        open_bench_producer(connection, queue_, MOORING_WAIT_ADAPTIVE, plan_.durable ? MOORING_NO_WAIT : 0);
     BatchSource source(index, options_.size_bytes, plan_.publish_batch);
     PollGuard guard(role);
     if (Status started = role.wait_for_start(); !started) return started;
@@ -116,10 +116,9 @@ class Flow {
     u64 until_tick = 0;
     for (;;) {
       std::size_t got = 1;
-      const int code = plan_.receive_batch == 1
-                           ? mooring_receive(consumer.get(), messages.data(), kLookAround_ns)
-                           : mooring_receive_batch(consumer.get(), messages.data(), plan_.receive_batch, kLookAround_ns,
-                                                   &got);
+      const int code = plan_.receive_batch == 1 ? mooring_receive(consumer.get(), messages.data(), kLookAround_ns)
+                                                : mooring_receive_batch(consumer.get(), messages.data(),
+                                                                        plan_.receive_batch, kLookAround_ns, &got);
       if (!done(code)) {
         Atomics::store(own.received, received, std::memory_order_relaxed);
         if (everything_received(index)) break;
@@ -240,6 +239,38 @@ Result<Measurement> judge(const FlowBoard& board, const FlowPlan& plan, unsigned
   return result;
 }
 
+// A new log writes each byte twice until as much has retired as it needs: zeros first, so that no commit waits for the
+// file system, then messages. What is asked here is the rate at which a queue goes on.
+constexpr u64 kLogGrowthBytes = u64{256} << 20;
+Status grow_log(PrivateInstance& instance, const std::string& queue, const std::string& group, u64 size_bytes) {
+  Instance connection = instance.connect();
+  Producer producer = open_bench_producer(connection, queue, MOORING_WAIT_ADAPTIVE, MOORING_NO_WAIT);
+  Consumer consumer = open_bench_consumer(connection, queue, group, MOORING_WAIT_ADAPTIVE);
+  constexpr unsigned kBatch = 64;
+  BatchSource source(0, size_bytes, kBatch);
+  std::array<mooring_message, kBatch> messages;
+  const u64 deadline_ns = monotonic_ns() + 60 * kNsPerSecond;
+  u64 sent = 0;
+  u64 received = 0;
+  while (received < sent || sent * size_bytes < kLogGrowthBytes) {
+    if (monotonic_ns() > deadline_ns) return fail(Code::kTimeout, "the log of the queue did not grow in a minute");
+    std::size_t moved = 0;
+    if (sent * size_bytes < kLogGrowthBytes) {
+      const auto slices = source.messages(sent, kBatch);
+      (void)done(mooring_publish_batch(producer.get(), slices.data(), slices.size(), kLookAround_ns, &moved));
+      sent += moved;
+    }
+    const u64 wait_ns = sent * size_bytes < kLogGrowthBytes ? 0 : kLookAround_ns;
+    if (done(mooring_receive_batch(consumer.get(), messages.data(), messages.size(), wait_ns, &moved))) {
+      if (!done(mooring_ack_batch(consumer.get(), messages.data(), moved, &moved))) {
+        return fail(Code::kCorrupt, "a message that was just received was not ours to settle");
+      }
+      received += moved;
+    }
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<Measurement> run_flow(PrivateInstance& instance, const FlowPlan& plan, const ScenarioOptions& options) {
@@ -260,6 +291,10 @@ Result<Measurement> run_flow(PrivateInstance& instance, const FlowPlan& plan, co
   if (plan.groups > 16) queue_options.groups_max = plan.groups + 1;
   BenchQueue queue(instance, queue_options);
   if (plan.groups != 0) queue.use_exclusive_groups(plan.groups);
+  if (plan.durable) {
+    const std::string group = plan.groups != 0 ? BenchQueue::exclusive_group(0) : "default";
+    if (Status grown = grow_log(instance, queue.name(), group, options.size_bytes); !grown) return fail(grown.error());
+  }
   auto board = Shared<FlowBoard>::create();
   if (!board) return fail(board.error());
   Flow flow(**board, plan, options, instance, queue.name());
@@ -272,8 +307,7 @@ Result<Measurement> run_flow(PrivateInstance& instance, const FlowPlan& plan, co
   for (unsigned i = 0; i < flow.consumer_count(); ++i) {
     roles.push_back({plan.name + " consumer " + std::to_string(i),
                      [&flow, &options, i](RoleContext& role) {
-                       return with_size(options.size_bytes,
-                                        [&](auto size) { return flow.consume(role, i, size); });
+                       return with_size(options.size_bytes, [&](auto size) { return flow.consume(role, i, size); });
                      },
                      cpus[roles.size()]});
   }

@@ -17,7 +17,7 @@ struct FlowPlan {
   unsigned publish_batch = 1;
   unsigned receive_batch = 64;
   Settling settling = Settling::kUpTo;
-  bool durable = false;  // published without waiting, delivered when it is on the disk
+  bool durable = false;  // published without waiting, delivered when it is on the disk; one group
 };
 inline constexpr unsigned kFlowBatchMax = 64;
 

@@ -138,6 +138,9 @@ Result<std::vector<ScenarioLine>> compare(const Scenario& scenario, const Scenar
     line.report.ratio_to_limit = ratio.median;
     line.extra["ratio_min"] = rounded(ratio.min);
     line.extra["ratio_max"] = rounded(ratio.max);
+    if (measured.latency && limit_median.latency) {
+      line.extra["ratio_p99"] = rounded(runs->ratio(contender, 0, &p99_ns).median);
+    }
     line.extra["messages"] = measured.messages;
     line.extra["repetitions"] = options.repetitions;
     if (!peer.name.empty()) {

@@ -33,6 +33,7 @@ struct Measurement {
 
 // The two figures that ratios are made of. Zero if the measurement has none.
 inline double p50_ns(const Measurement& measurement) { return measurement.latency ? measurement.latency->p50_ns : 0; }
+inline double p99_ns(const Measurement& measurement) { return measurement.latency ? measurement.latency->p99_ns : 0; }
 inline double messages_per_second(const Measurement& measurement) {
   return measurement.messages_per_second.value_or(0);
 }

@@ -64,6 +64,7 @@ ReportedLimit reported_limit(const Measurement& limit) {
   result.name = limit.name;
   if (limit.latency) {
     result.p50_ns = limit.latency->p50_ns;
+    result.p99_ns = limit.latency->p99_ns;
   } else {
     result.per_second = limit.messages_per_second;
   }
@@ -90,6 +91,7 @@ Json to_json(const ReportLine& line) {
     limit["name"] = line.limit->name;
     if (line.limit->p50_ns) {
       limit["p50_ns"] = rounded(line.limit->p50_ns, 10);
+      if (line.limit->p99_ns) limit["p99_ns"] = rounded(line.limit->p99_ns, 10);
     } else {
       limit["per_second"] = whole(line.limit->per_second);
     }

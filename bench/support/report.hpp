@@ -12,10 +12,11 @@
 
 namespace mooring::bench {
 
-// The physical limit measured beside: exactly one of the two figures is set.
+// The physical limit measured beside: a latency or a rate.
 struct ReportedLimit {
   std::string name;
   std::optional<double> p50_ns;
+  std::optional<double> p99_ns;
   std::optional<double> per_second;
 };
 

@@ -36,7 +36,16 @@ bool is_disposable_name(const std::string& name) {
 }
 
 SegmentPool::SegmentPool(Disk& disk, const LogOptions& options, u64 next_number, u64 live_bytes)
-    : disk_(disk), options_(options), next_number_(next_number), total_bytes_(live_bytes) {}
+    : disk_(disk),
+      options_(options),
+      next_number_(next_number),
+      total_bytes_(live_bytes),
+      growing_bytes_(std::min(options.segment_bytes, 2 * options.small_segment_bytes)) {}
+
+u64 SegmentPool::next_bytes() const {
+  const std::scoped_lock lock(mutex_);
+  return growing_bytes_;
+}
 
 // Without the mutex: whoever calls has reserved the bytes in total_bytes_.
 Result<SegmentPool::Waiting> SegmentPool::make(u64 bytes, SegmentUse use) {
@@ -169,7 +178,7 @@ Status SegmentPool::prepare() {
     is_full_ = false;
   }
   if (auto filled = fill_reserve(); !filled) return filled;
-  return make_next(options_.segment_bytes, SegmentUse::kMessages);
+  return make_next(next_bytes(), SegmentUse::kMessages);
 }
 
 bool SegmentPool::reserve_is_whole() const {
@@ -181,22 +190,25 @@ Result<PreparedSegment> SegmentPool::take(u64 bytes, SegmentUse use) {
   if (use == SegmentUse::kMessages) {
     if (auto filled = fill_reserve(); !filled) return fail(filled.error());
   }
+  // Too small for a very large message. No number has to be there that was never begun.
+  Waiting too_small;
   {
     const std::scoped_lock lock(mutex_);
     if (next_ && next_->bytes < bytes) {
-      // Too small for a very large message: it stays behind, not begun, until the next opening removes it.
+      too_small = std::move(*next_);
       next_.reset();
       ++next_number_;
     }
   }
+  drop(too_small);
   Status made =
-      make_next(std::max(bytes, use == SegmentUse::kMessages ? options_.segment_bytes : options_.small_segment_bytes),
-                use);
+      make_next(std::max(bytes, use == SegmentUse::kMessages ? next_bytes() : options_.small_segment_bytes), use);
   const std::scoped_lock lock(mutex_);
   if (made && next_) {
     PreparedSegment taken{std::move(next_->file), next_number_, next_->bytes, false};
     next_.reset();
     ++next_number_;
+    if (use == SegmentUse::kMessages) growing_bytes_ = std::min(options_.segment_bytes, 2 * growing_bytes_);
     return taken;
   }
   if (use == SegmentUse::kMessages || reserve_.empty() || reserve_.back().bytes < bytes) return fail(made.error());

@@ -7,6 +7,8 @@
 //
 // WHO       take() and recycle(): the writer's thread. prepare() and recycle(): also a second thread of the owner.
 //           One mutex; files are made outside of it, renamed and synced under it.
+// SIZES     Filling a file with zeros takes as long as filling it with messages. So the first ones are small, each
+//           twice the one before: a burst into a new log waits for a small file, never for one of full size.
 // QUOTA     Binds what is made for messages. Segments for control records and the reserve pass: they are small, help to
 //           free space, and a log that has used its quota up is opened again like any other.
 // IF A PROCESS STOPS   new-, reserve- and spare- files are removed by the next opening (late zero-writes may still be
@@ -66,6 +68,7 @@ class SegmentPool {
     u64 bytes = 0;
   };
   Result<Waiting> make(u64 bytes, SegmentUse use);
+  u64 next_bytes() const;  // of the next segment for messages
   Status rename_for_good(const std::string& from, const std::string& to);
   Status fill_reserve();
   Status make_next(u64 bytes, SegmentUse use);
@@ -77,6 +80,7 @@ class SegmentPool {
   u64 next_number_;
   u64 total_bytes_;
   u64 next_id_ = 1;
+  u64 growing_bytes_;  // doubles with each segment taken for messages, up to options.segment_bytes
   bool is_full_ = false;
   std::optional<Waiting> next_;  // named log-<next_number_>
   std::vector<Waiting> reserve_;

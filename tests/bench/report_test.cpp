@@ -46,8 +46,9 @@ TEST(Report, LatencyLineHasALatencyLimit) {
   EXPECT_EQ(json["kind"], "spsc");
   EXPECT_EQ(json["p50_ns"], 100.3);
   EXPECT_TRUE(json["messages_per_second"].is_null());
-  EXPECT_EQ(keys_of(json["limit"]), (std::vector<std::string>{"name", "p50_ns"}));
+  EXPECT_EQ(keys_of(json["limit"]), (std::vector<std::string>{"name", "p50_ns", "p99_ns"}));
   EXPECT_EQ(json["limit"]["p50_ns"], 90);
+  EXPECT_EQ(json["limit"]["p99_ns"], 91);
   EXPECT_EQ(json["ratio_to_limit"], 1.111);
   EXPECT_GE(json["machine"]["cores"], 1);
   EXPECT_TRUE(json["machine"]["kernel"].is_string());

@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "journal/log_on_sim.hpp"
 
 namespace mooring::test {
@@ -183,6 +185,45 @@ TEST_F(Writer, SegmentsRetireOnlyBelowEveryDurableBase) {
   EXPECT_GT(visitor.seqs.front(), 1000u);
   EXPECT_EQ(visitor.seqs.back(), 1119u);
   EXPECT_TRUE(visitor.wrong.empty());
+}
+
+// Messages that come at once wait for the zeros of a small file only.
+TEST_F(Writer, SegmentsGrowToTheirFullSize) {
+  SimDisk disk;
+  options_.segment_bytes = 256 << 10;
+  auto writer = new_log_with_a_group(disk, options_);
+  ASSERT_NE(writer, nullptr);
+  write_blocks(*writer, 100, 8000);
+  std::vector<u64> sizes;
+  for (const std::string& name : disk.files()) {
+    if (journal::segment_number(name)) sizes.push_back(disk.content(name).size() >> 10);
+  }
+  ASSERT_GE(sizes.size(), 5U);
+  // The first one is as large as what is written at the opening needs.
+  EXPECT_EQ(std::vector<u64>(sizes.begin() + 1, sizes.begin() + 5), (std::vector<u64>{48, 96, 192, 256}));
+}
+
+TEST_F(Writer, APreparedSegmentThatIsTooSmallForAMessageIsNotLeftBehind) {
+  SimDisk disk;
+  options_.segment_bytes = 256 << 10;
+  options_.message_bytes_max = 100'000;
+  auto writer = new_log_with_a_group(disk, options_);
+  ASSERT_NE(writer, nullptr);
+  ASSERT_TRUE(writer->prepare());
+  const auto is_there = [&](const std::string& name) {
+    const auto files = disk.files();
+    return std::ranges::find(files, name) != files.end();
+  };
+  EXPECT_TRUE(is_there("log-0000000002"));
+  write_blocks(*writer, 1, 100'000);
+  EXPECT_FALSE(is_there("log-0000000002"));
+  write_blocks(*writer, 1, 100'000);
+  drop_as_killed(disk, writer);
+  SeqVisitor visitor;
+  const auto scan = scan_sim(disk, visitor, options_);
+  ASSERT_TRUE(scan);
+  EXPECT_TRUE(journal::goes_on(journal::decide(scan->facts)));
+  EXPECT_EQ(visitor.seqs, (std::vector<u64>{1000, 1001}));
 }
 
 TEST_F(Writer, ASegmentWithALiveParkStays) {
