@@ -202,12 +202,12 @@ MOORING_API int mooring_queue_remove(mooring_instance* instance, const char* que
 /* ---- Groups: the group "default" is made with the queue: competing on mpmc, exclusive on spsc. ------------------- */
 
 #define MOORING_MODE_COMPETING 1u /* each message to one of its consumers */
-#define MOORING_MODE_EXCLUSIVE 2u /* one consumer, strict order, cumulative acknowledgement; no copy if volatile */
+#define MOORING_MODE_EXCLUSIVE 2u /* one consumer, strict order, cumulative acknowledgement; no copy without a log */
 
 /* mooring_group_create: one more reader of the whole queue (fan-out: the payload is stored once). It begins at the
  * queue's end: it sees what is published after this call returns. Found there with the same mode: MOORING_OK.
- * Every group holds messages until it is done with them: a group nobody reads fills a volatile queue, and of a durable
- * one makes the log long, up to max_backlog_bytes.
+ * Every group holds messages until it is done with them: a group nobody reads fills a volatile queue, and makes the log
+ * of a durable or spilling one long, up to max_backlog_bytes.
  * Returns   MOORING_OK, MOORING_ERR_EXISTS (other mode), MOORING_ERR_NO_SEAT (groups_max are there),
  *           MOORING_ERR_BAD_ARGUMENT (a competing group on an spsc queue), MOORING_ERR_NO_SUCH_QUEUE */
 MOORING_API int mooring_group_create(mooring_instance* instance, const char* queue, const char* group, uint32_t mode);
@@ -231,15 +231,17 @@ MOORING_API int mooring_group_remove(mooring_instance* instance, const char* que
  *   on_dlq_full        pause, drop_oldest      what happens at that bound (pause)
  *   on_dead            keep, drop              dead letters are kept, or dropped and counted (keep)
  *   breaker            off, on                 circuit breaker: pauses the group while what it does fails (off)
- *   breaker_failure_ratio  0.001 to 1 (0.5)    opens when this part of the messages settled in the window failed,
+ *   breaker_failure_ratio
+ *                      0.001 to 1 (0.5)        it opens when this part of the messages settled in the window failed
  *   breaker_minimum    1 to 4096 (10)          and at least so many different ones did
  *   breaker_window     100ms to 1d (10s)       what counts as recent
  *   breaker_delay      1ms to 1d (5s)          how long nothing is given out; then one message is: acknowledged, the
- *                                              breaker closes; failed, it opens again for twice as long,
- *   breaker_delay_max  1ms to 7d (5m)          and at most so long
+ *                                              breaker closes; failed, it opens again for twice as long
+ *   breaker_delay_max  1ms to 7d (5m)          no delay of the breaker is longer
  *   stuck              off, kill               kill (SIGKILL) the process of a consumer that holds messages and does
- *                                              nothing (no receive, extend, settlement) for stuck_after times
- *   stuck_after        1 to 1000 (4)           ack_wait, be it stopped or running; never one that is traced (off)
+ *                                              nothing (no receive, extend, settlement) for stuck_after x ack_wait, be
+ *                                              it stopped or running; never one that is traced (off)
+ *   stuck_after        1 to 1000 (4)           how many ack_wait that is
  * A duration is a number and ns, us, ms, s, m, h or d. Settings of a durable queue are in its journal. ack_wait is for
  * competing groups: from the one consumer of an exclusive group nothing is taken back. A group whose messages are held
  * in order fails with one message at a time: give it breaker_minimum 1.
@@ -478,7 +480,7 @@ typedef struct mooring_consumer_options {
 } mooring_consumer_options;
 
 #define MOORING_REDELIVERED 1u /* flag: may have been handed out before */
-#define MOORING_IN_PLACE 2u    /* flag: data points into the queue itself (exclusive groups of volatile queues) */
+#define MOORING_IN_PLACE 2u    /* flag: data points into the queue itself (exclusive groups, no log) */
 typedef struct mooring_message {
   const void* data;
   size_t size;
@@ -501,8 +503,8 @@ MOORING_API void mooring_consumer_close(mooring_consumer* consumer);
 
 /* mooring_receive: take the next message.
  *   message     out. data: `size` bytes, not NUL-terminated, valid until the message is settled or the consumer closed.
- *               Competing: a private copy, aligned to 64. Exclusive: on volatile queues in the queue itself,
- *               read-only, aligned to 8; on durable ones a copy.
+ *               Competing: a private copy, aligned to 64. Exclusive: in the queue itself, read-only, aligned to 8,
+ *               unless the queue has a log (durable or spilling): then a copy.
  *   timeout_ns  how long to wait for one.
  * Returns   MOORING_OK           it is this consumer's until settled, in a competing group for ack_wait at most.
  *           MOORING_PAUSED       the group is paused, and the time is over.

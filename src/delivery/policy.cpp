@@ -32,22 +32,21 @@ Result<u64> parse_count(std::string_view key, std::string_view text, u64 most, u
   return number;
 }
 
-Result<u32> parse_milli(std::string_view key, std::string_view text, double low, double high) {
-  const std::string copy(text);
-  char* end = nullptr;
-  const double number = std::strtod(copy.c_str(), &end);
-  const std::string want = "a number from " + std::to_string(static_cast<int>(low)) + " to " +
-                           std::to_string(static_cast<int>(high)) + ", as in 1.5";
-  if (copy.empty() || end != copy.c_str() + copy.size() || !(number >= low && number <= high)) {
-    return bad_value(key, text, want);
-  }
-  return static_cast<u32>(std::lround(number * 1000));
-}
-
 std::string milli_text(u32 milli) {
   std::string text = std::to_string(milli / 1000) + "." + std::to_string(1000 + milli % 1000).substr(1);
   while (text.back() == '0' && text[text.size() - 2] != '.') text.pop_back();
   return text;
+}
+
+// Bounds in thousandths, as the value is kept.
+Result<u32> parse_milli(std::string_view key, std::string_view text, u32 least, u32 most) {
+  const std::string copy(text);
+  char* end = nullptr;
+  const double number = std::strtod(copy.c_str(), &end) * 1000;
+  if (copy.empty() || end != copy.c_str() + copy.size() || !(number >= least && number <= most)) {
+    return bad_value(key, text, "a number from " + milli_text(least) + " to " + milli_text(most));
+  }
+  return static_cast<u32>(std::lround(number));
 }
 
 Status set_backoff(GroupPolicy* policy, std::string_view value) {
@@ -109,10 +108,10 @@ Setting count_setting(const char* key, u32 GroupPolicy::*member, u32 least, u32 
           [member](const GroupPolicy& policy) { return std::to_string(policy.*member); }};
 }
 
-Setting milli_setting(const char* key, u32 GroupPolicy::*member, double low, double high) {
+Setting milli_setting(const char* key, u32 GroupPolicy::*member, u32 least, u32 most) {
   return {key,
-          [key, member, low, high](GroupPolicy* policy, std::string_view value) -> Status {
-            Result<u32> parsed = parse_milli(key, value, low, high);
+          [key, member, least, most](GroupPolicy* policy, std::string_view value) -> Status {
+            Result<u32> parsed = parse_milli(key, value, least, most);
             if (!parsed) return fail(parsed.error());
             policy->*member = *parsed;
             return {};
@@ -133,9 +132,9 @@ Setting choice_setting(const char* key, u32 GroupPolicy::*member, const char* ze
 const std::vector<Setting>& settings() {
   static const std::vector<Setting> all = {
       duration_setting("retry_initial", &GroupPolicy::retry_initial_ns),
-      milli_setting("retry_multiplier", &GroupPolicy::retry_multiplier_milli, 1, 100),
+      milli_setting("retry_multiplier", &GroupPolicy::retry_multiplier_milli, 1000, 100'000),
       duration_setting("retry_max", &GroupPolicy::retry_max_ns),
-      milli_setting("retry_jitter", &GroupPolicy::retry_jitter_milli, 0, 1),
+      milli_setting("retry_jitter", &GroupPolicy::retry_jitter_milli, 0, 1000),
       {"backoff", set_backoff,
        [](const GroupPolicy& policy) {
          std::string text;
@@ -158,15 +157,7 @@ const std::vector<Setting>& settings() {
       choice_setting("on_dlq_full", &GroupPolicy::on_dlq_full, "pause", "drop_oldest"),
       choice_setting("on_dead", &GroupPolicy::on_dead, "keep", "drop"),
       choice_setting("breaker", &GroupPolicy::breaker, "off", "on"),
-      {"breaker_failure_ratio",
-       [](GroupPolicy* policy, std::string_view value) -> Status {
-         Result<u32> parsed = parse_milli("breaker_failure_ratio", value, 0, 1);
-         if (!parsed) return fail(parsed.error());
-         if (*parsed == 0) return bad_value("breaker_failure_ratio", value, "a number from 0.001 to 1");
-         policy->breaker_failure_milli = *parsed;
-         return {};
-       },
-       [](const GroupPolicy& policy) { return milli_text(policy.breaker_failure_milli); }},
+      milli_setting("breaker_failure_ratio", &GroupPolicy::breaker_failure_milli, 1, 1000),
       count_setting("breaker_minimum", &GroupPolicy::breaker_minimum, 1, kBreakerMessagesMax),
       bounded_duration_setting("breaker_window", &GroupPolicy::breaker_window_ns, kWindowLeastNs, kDayNs),
       bounded_duration_setting("breaker_delay", &GroupPolicy::breaker_delay_ns, kMsNs, kDayNs),

@@ -15,7 +15,7 @@
 //   another state by then: one message, once, as one that was stopped behind its look at `paused`. A place that was
 //   used again says another lap, or (park table) is READY with another message: leased like the first.
 //
-// TESTED BY  delivery/breaker_test, delivery/group_breaker_test
+// TESTED BY  delivery/breaker_test, delivery/group_breaker_test, group/competing_test
 #pragma once
 
 #include "group/competing.hpp"
@@ -67,7 +67,7 @@ bool lease_canary(const GroupView& group, const OrderView& order, u32 owner, u64
   }
   u64 word = A::load(group.word(canary), std::memory_order_acquire);
   const i64 ahead = layout::word_laps_ahead(word, group.lap(canary));
-  u32 aux = layout::make_aux(1);
+  u32 aux = first_lease_aux(order, canary);
   u64 cell = 0;
   if (ahead == 0 && layout::word_kind(word) == layout::Kind::kReady) {
     const u32 given_back = layout::word_aux(word);

@@ -65,6 +65,12 @@ struct Lease {
 };
 
 enum class LeaseOutcome { kLeased, kEmpty, kWindow, kCorrupt };
+
+// What the word of a first lease says. Of a recovered message it is not known whether it had been handed out (core.md
+// A21).
+inline u32 first_lease_aux(const OrderView& order, u64 seq) {
+  return layout::make_aux(seq < order.recovered_below ? 2 : 1);
+}
 enum class Settled { kYes, kStale };
 
 template <class A>
@@ -303,9 +309,8 @@ class CompetingConsumer {
         continue;
       }
       if (ahead != -1) return LeaseOutcome::kCorrupt;
-      // Of a recovered message it is not known whether it had been handed out (core.md A21).
-      const u32 acquired = seq < order_.recovered_below ? 2 : 1;
-      const u64 leased = layout::make_word(group_.lap(seq), layout::Kind::kLeased, owner_, layout::make_aux(acquired));
+      const u64 leased =
+          layout::make_word(group_.lap(seq), layout::Kind::kLeased, owner_, first_lease_aux(order_, seq));
       A::kill_point("group.before_lease");
       // LEASED: acq_rel. One CAS, and the lease names its owner from that instant.
       if (!A::cas(group_.word(seq), word, leased, std::memory_order_acq_rel)) continue;

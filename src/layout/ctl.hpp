@@ -194,7 +194,7 @@ struct SeatSlot {
   u64 start_time_ticks;
   u64 made;
   u64 progress_seen;               // the seat's progress at the supervisor's last look that found it changed,
-  u64 standing_since_boottime_ns;  // and the time of that look
+  u64 standing_since_boottime_ns;  // and the time of that look, which is stored first (STANDING)
   u64 reserved[2];
 };
 static_assert(sizeof(SeatSlot) == 64);

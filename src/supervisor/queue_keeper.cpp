@@ -206,8 +206,9 @@ u64 QueueKeeper::note_progress(u32 index, u64 now_ns) {
   Standing& standing = standing_[index];
   const u64 looked_ns = std::exchange(standing.looked_ns, now_ns);
   if (progress != slot.progress_seen || slot.standing_since_boottime_ns == 0) {
-    A::store(slot.progress_seen, progress, std::memory_order_relaxed);
     A::store(slot.standing_since_boottime_ns, boottime_ns(), std::memory_order_relaxed);
+    MOORING_KILL_POINT("keeper.progress");
+    A::store(slot.progress_seen, progress, std::memory_order_release);  // STANDING
     standing.ns = 0;
   }
   if (slot.group >= constants().groups_max) return ~u64{0};

@@ -17,7 +17,11 @@
 //   pause               -                           one store
 //   circuit breaker     group_breaker.hpp           group_breaker.hpp
 //   stuck = kill        nothing done, nothing kept  counts anew how long somebody stands still
+//   progress is noted   its time is stored          looks again: the time of a later look
 //   seat is swept       the dead one is charged     a word that says NACKED is charged no second time
+//
+// STANDING   a seat's `progress_seen` is stored behind its time, release | `mooring info` loads it first, acquire: a
+//            seat that stands still never seems to do so for longer than it does.
 //
 // TESTED BY  supervisor/queue_keeper_test, supervisor/supervisor_test, durable/durable_kill_points_test
 #pragma once

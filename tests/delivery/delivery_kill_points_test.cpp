@@ -22,6 +22,7 @@ constexpr const char* kPoints[] = {
     "redelivery.record",   "redelivery.moved",      "redelivery.returned",  "redelivery.entry_freed",
     "redelivery.released", "redelivery.taken_back", "redelivery.redriving", "breaker.until",
     "breaker.opened",      "breaker.canary",        "breaker.half_open",    "breaker.closed",
+    "keeper.progress",     "keeper.charged",
 };
 
 constexpr int kMessages = 12;

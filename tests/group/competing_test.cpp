@@ -10,6 +10,7 @@
 #include <map>
 #include <set>
 
+#include "group/canary.hpp"
 #include "group/publisher.hpp"
 #include "group/repair.hpp"
 #include "support/cut_atomics.hpp"
@@ -352,6 +353,27 @@ TEST(Hint, IsRaisedLazilyAndALowOneCostsOnlyReads) {
   Consumer other = memory.competing<A>(0, 2);
   EXPECT_TRUE(other.may_have_work());
   EXPECT_EQ(leased(other).seq, memory.first_seq() + kHintLag);
+}
+
+TEST(Recovered, WhatMayHaveBeenHandedOutSaysSoAlsoAsACanary) {
+  QueueMemory memory(competing_shape());
+  Publisher<> publisher(memory);
+  for (int i = 0; i < 4; ++i) publisher.send();
+  OrderView order = memory.order;
+  const u64 first = memory.group(0).head->base;
+  order.recovered_below = first + 2;
+  Consumer consumer(memory.group(0), order, 1);
+  EXPECT_EQ(leased(consumer).acquired(), 2U);
+  const auto canary = [&](u64 seq) {
+    Lease lease;
+    bool skipped_alone = false;
+    EXPECT_TRUE(lease_canary<A>(memory.group(0), order, 1, seq, false, &lease, &skipped_alone));
+    EXPECT_EQ(lease.seq, seq);
+    return lease;
+  };
+  EXPECT_EQ(canary(first + 1).acquired(), 2U);
+  EXPECT_EQ(canary(first + 2).acquired(), 1U);
+  EXPECT_EQ(leased(consumer).acquired(), 1U);
 }
 
 TEST(MayHaveWork, SeesWhatLeaseWouldTake) {

@@ -324,7 +324,7 @@ QueueReport inspect_queue(const InstanceFiles& instance, const std::string& name
       holder.acked = A::load(head->messages_acked, std::memory_order_relaxed);
       holder.handling = A::load(head->handling, std::memory_order_relaxed) != 0;
       // It moved since the supervisor looked last: then not known to stand.
-      if (seat_progress<A>(*head) == A::load(slot.progress_seen, std::memory_order_relaxed)) {
+      if (seat_progress<A>(*head) == A::load(slot.progress_seen, std::memory_order_acquire)) {  // STANDING
         const std::uint64_t since = A::load(slot.standing_since_boottime_ns, std::memory_order_relaxed);
         const std::uint64_t now = boottime_ns();
         holder.standing_ns = since == 0 ? 0 : now - std::min(now, since);

@@ -43,10 +43,12 @@ Reason explain_consumer(const QueueReport& report, const HolderReport& holder) {
                                    holder.traced ? "by a debugger" : "SIGSTOP", in_hand(holder), holder.pid)};
   }
   const bool holds = holder.in_flight != 0;
-  const std::uint64_t patience = group != nullptr && group->ack_wait_ns != 0 ? group->ack_wait_ns : kStandsNs;
+  const bool has_ack_wait = group != nullptr && group->ack_wait_ns != 0;
+  const std::uint64_t patience = has_ack_wait ? group->ack_wait_ns : kStandsNs;
   // What was taken from it by ack_wait it no longer holds; its application still has it.
   if ((holds || holder.handling) && holder.standing_ns > patience) {
-    return {"stuck", fmt::format("stuck: it runs, and {} (ack_wait is {})", in_hand(holder), seconds(patience))};
+    return {"stuck", fmt::format("stuck: it runs, and {} (ack_wait is {})", in_hand(holder),
+                                 has_ack_wait ? seconds(patience) : "off")};
   }
   if (group != nullptr && group->quota != 0 && holder.in_flight >= group->quota) {
     return {"full", fmt::format("holds {}, as many as it may: it gets no more until it settles some",
@@ -158,6 +160,10 @@ WhyReport explain(const QueueReport& report) {
   }
   if (report.journal == "disk full") {
     why.queue.push_back({"journal_disk_full", "the journal's disk or quota is full: publishers get DISK_FULL"});
+  } else if (report.journal == "backlog full") {
+    why.queue.push_back({"backlog_full",
+                         "as much waits in the log as may (max_backlog_bytes): publishers wait or get "
+                         "FULL until the slowest group has settled some"});
   } else if (report.journal == "failed") {
     why.queue.push_back({"journal_failed", "the journal failed: publishers get IO; see mooringd's log"});
   } else if (report.journal == "stopped" && report.supervisor.state == "running") {
