@@ -692,6 +692,10 @@ void QueueJournal::retire() {
       take_trouble(retired.error());
     }
   }
+  ask_for_segments();
+}
+
+void QueueJournal::ask_for_segments() {
   const std::lock_guard lock(mutex_);
   prepare_asked_ = true;
   changed_.notify_all();
@@ -731,6 +735,11 @@ bool QueueJournal::turn() {
       status = writer_->finish_flush();
     }
     if (status) announce();
+    // At once: under load a segment lasts a tenth of a second.
+    if (writer_->segment_number() != segment_seen_) {
+      segment_seen_ = writer_->segment_number();
+      ask_for_segments();
+    }
   }
   if (status) settle_asks();
   if (!status && status.error().code != Code::kDiskFull && status.error().code != Code::kFull) {

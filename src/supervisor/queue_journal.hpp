@@ -122,6 +122,7 @@ class QueueJournal {
   void count_backlog(u64 seq, u64 message_bytes);
   bool backlog_is_full();
   void retire();
+  void ask_for_segments();
   Status flush();
   void announce();
   void settle_asks();
@@ -163,6 +164,7 @@ class QueueJournal {
   std::vector<u8> spilled_;    // a private copy of a frame that may be overwritten under us
   u64 disk_full_since_ns_ = 0;
   u64 retired_ns_ = 0;
+  u64 segment_seen_ = 0;  // the one that was written when segments were last asked for
   std::string copy_trouble_;  // said once
 
   std::atomic<bool> stopping_{false};

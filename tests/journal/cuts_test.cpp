@@ -1,6 +1,6 @@
 // Shows: whatever the power, the disk and the kernel do between two announcements, nothing announced is lost and
 // nothing is found that was not written. How: random owners of a log on a simulated disk (journal/sim_log.hpp), cut
-// at random operations, in recovery too, some 30,000 times; and a short life cut at every operation: with every outcome
+// at random operations, in recovery too, a million times; and a short life cut at every operation: with every outcome
 // where at
 // most 12 sectors are outstanding, with a sample of them where there are more.
 //
@@ -39,7 +39,7 @@ TEST(Cuts, NothingAnnouncedIsLostAndNothingIsInvented) {
       ASSERT_FALSE(wrong.has_value()) << *wrong << "\n  log " << i << " of MOORING_SEED=" << seed << ", life " << life;
     }
     const SimLog::Counts& counts = log.counts();
-    cuts += counts.cuts + counts.kills;
+    cuts += counts.cuts;
     total.cuts += counts.cuts;
     total.kills += counts.kills;
     total.cuts_in_recovery += counts.cuts_in_recovery;
@@ -70,8 +70,7 @@ TEST(Cuts, NothingAnnouncedIsLostAndNothingIsInvented) {
   EXPECT_GT(total.disk_full, 0u);
   EXPECT_GT(total.retired, 0u);
   EXPECT_GT(total.resumed, 0u);
-  // Row I needs a segment that is made, retired and used again in one life, too rare here: recovery_test has it.
-  for (const char row : {'A', 'F', 'G', 'H', 'K'}) EXPECT_GT(total.rows[row], 0u) << "row " << row;
+  for (const char row : {'A', 'F', 'G', 'H', 'I', 'K'}) EXPECT_GT(total.rows[row], 0u) << "row " << row;
 }
 
 // The oldest file was of a segment that does not count: the next one begins before it in the log. Taken for the

@@ -206,7 +206,7 @@ TEST_F(Writer, SegmentsGrowToTheirFullSize) {
 TEST_F(Writer, APreparedSegmentThatIsTooSmallForAMessageIsNotLeftBehind) {
   SimDisk disk;
   options_.segment_bytes = 256 << 10;
-  options_.message_bytes_max = 100'000;
+  options_.message_bytes_max = kPayloadBytesMax;
   auto writer = new_log_with_a_group(disk, options_);
   ASSERT_NE(writer, nullptr);
   ASSERT_TRUE(writer->prepare());
@@ -215,9 +215,9 @@ TEST_F(Writer, APreparedSegmentThatIsTooSmallForAMessageIsNotLeftBehind) {
     return std::ranges::find(files, name) != files.end();
   };
   EXPECT_TRUE(is_there("log-0000000002"));
-  write_blocks(*writer, 1, 100'000);
+  write_blocks(*writer, 1, kPayloadBytesMax);
   EXPECT_FALSE(is_there("log-0000000002"));
-  write_blocks(*writer, 1, 100'000);
+  write_blocks(*writer, 1, kPayloadBytesMax);
   drop_as_killed(disk, writer);
   SeqVisitor visitor;
   const auto scan = scan_sim(disk, visitor, options_);

@@ -69,6 +69,11 @@ SimLog::SimLog(u64 seed, SimLogOptions options)
   if (options.small_writes_only) log_options_.direct_write_bytes_max = u64{1} << 30;
   if (random_.one_in(3)) log_options_.quota_bytes = (300 << 10) + (random_.below(200) << 10);
   announced_.next_seq = log_options_.first_seq;
+  lives_long_ = mix(seed) % 32 == 0;
+  if (lives_long_) {
+    log_options_.segment_bytes = log_options_.small_segment_bytes;  // all of one size: none is unlinked
+    options_.steps_max *= 5;
+  }
 }
 
 void SimLog::note(const Status& status) {
@@ -95,7 +100,7 @@ void SimLog::append_something() {
   u64 len = random_.below(300);
   if (kind == 0)
     len = random_.below(log_options_.message_bytes_max);
-  else if (kind < 4)
+  else if (kind < (lives_long_ ? 10 : 4))
     len = random_.below(6000);
   Sent sent{next_key_++, len, static_cast<u32>(random_.below(5))};
   const u64 seq = writer_->next_seq();
@@ -161,8 +166,35 @@ void SimLog::change_something() {
   }
 }
 
+// Everybody acknowledges all that is durable, and what nobody needs any more is let go.
+void SimLog::let_go() {
+  std::vector<std::pair<u32, u64>> bases;
+  for (const auto& [id, group] : writer_->state().groups) {
+    bases.emplace_back(id, std::max(announced_.next_seq, group.base));
+  }
+  for (const auto& [id, base] : bases) note(writer_->append_cursor(id, base, {}));
+  while (!writer_->state().parks.empty()) {
+    const auto park = writer_->state().parks.begin()->first;
+    const Status released = writer_->append_release(park.first, park.second);
+    note(released);
+    if (!released) break;
+  }
+  point_now();
+  const Status done = writer_->snapshot();
+  note(done);
+  if (!done) return;
+  flushed();
+  const auto base = writer_->state().min_base();
+  if (const auto retired = writer_->retire(base.value_or(log_options_.first_seq))) counts_.retired += *retired;
+  note(writer_->prepare());
+}
+
 std::optional<std::string> SimLog::step() {
   const u64 before = writer_->next_seq();
+  if (lives_long_ && random_.one_in(20)) {
+    let_go();
+    return std::nullopt;
+  }
   switch (random_.below(24)) {
     case 0: note(writer_->prepare()); break;
     case 1: {
@@ -346,7 +378,7 @@ std::optional<std::string> SimLog::die() {
 
 std::optional<std::string> SimLog::live_and_die() {
   const u64 now = disk_->operations();
-  disk_->power_off_at(now + 1 + (random_.one_in(3) ? random_.below(25) : random_.below(120)));
+  disk_->power_off_at(now + 1 + (random_.one_in(3) ? random_.below(25) : random_.below(lives_long_ ? 600 : 120)));
   if (options_.with_faults && random_.one_in(3)) {
     const u64 count = 1 + random_.below(2);
     for (u64 i = 0; i < count; ++i) {

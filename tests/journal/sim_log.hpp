@@ -76,6 +76,7 @@ class SimLog {
   std::optional<std::string> die();
   std::optional<std::string> verify(bool after_power_cut);
   void append_something();
+  void let_go();
   void change_something();
   void flushed();
   void point_now();
@@ -86,6 +87,9 @@ class SimLog {
   journal::LogOptions log_options_;
   std::unique_ptr<SimDisk> disk_;
   std::unique_ptr<journal::LogWriter> writer_;
+  // One log in 32 lives long enough to fill segments, let go of them and use them again: what lies behind its end is
+  // often whole blocks of an earlier life.
+  bool lives_long_ = false;
   bool is_opening_ = false;
   bool has_opened_ = false;
   u64 next_key_ = 1;
