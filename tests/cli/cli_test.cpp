@@ -352,6 +352,9 @@ TEST_F(Cli, ADurableQueueComesBackFromItsLog) {
   service_.kill_supervisor();
   const Ran verified = run("mooring journal verify instance/data/q-bills");
   EXPECT_EQ(verified.exit_code, 0) << verified.out;
+  EXPECT_EQ(Json::parse(run("mooring journal verify instance/data/q-bills --json").out)["messages"], 1000);
+  EXPECT_EQ(run("mooring journal ls instance/data/q-bills").out.substr(0, 7), "SEGMENT");
+  EXPECT_EQ(run("mooring journal dump instance/data/q-bills | grep -c ' message [0-9]'").out, "1000\n");
   run("rm -rf \"$MOORING_SHM_ROOT\"/mooring-*");
   service_.start();
   EXPECT_EQ(run("mooring receive bills --count 1000 --ack").out, run("seq 1 1000").out);
@@ -362,8 +365,21 @@ TEST_F(Cli, ADurableQueueComesBackFromItsLog) {
       "f=$(ls copy/log-* | head -1); printf X | dd of=$f bs=1 seek=9000 conv=notrunc 2>/dev/null");
   const Ran damaged = run("mooring journal verify copy 2>&1");
   EXPECT_EQ(damaged.exit_code, 1) << damaged.out;
-  EXPECT_NE(damaged.out.find("log-"), std::string::npos) << damaged.out;
+  const std::string file = run("basename $(ls copy/log-* | head -1)").out.substr(0, 14);
+  const Json verdict = Json::parse(run("mooring journal verify copy --json").out);
+  EXPECT_EQ(verdict["row"], "E");
+  EXPECT_EQ(verdict["whole"], false);
+  ASSERT_EQ(verdict["findings"].size(), 1U) << verdict;
+  EXPECT_EQ(verdict["findings"][0]["file"], file);
+  const int offset = verdict["findings"][0]["offset"];  // of the block
+  EXPECT_TRUE(offset % 4096 == 0 && offset >= 4096 && offset <= 9000) << offset;
+  EXPECT_NE(damaged.out.find(file + " at offset " + std::to_string(offset)), std::string::npos) << damaged.out;
   EXPECT_EQ(run("mooring journal verify /no/such/place 2>&1").exit_code, 2);
+  // What is whole can be looked at all the same.
+  const Ran listed = run("mooring journal ls copy --json | head -1");
+  ASSERT_EQ(listed.exit_code, 0) << listed.out;
+  EXPECT_EQ(Json::parse(listed.out)["segment"], file);
+  EXPECT_EQ(run("mooring journal dump copy | head -1").out.substr(0, 14), file);
 }
 
 TEST_F(Cli, ADamagedLogIsSalvagedByHandAndNothingIsDeleted) {

@@ -1,5 +1,7 @@
 // The callback for the durable position: it is told of every message, never too early and never backwards; it ends when
 // it is asked to, also from inside, and says why it ends by itself.
+#include <poll.h>
+
 #include <condition_variable>
 #include <mutex>
 #include <thread>
@@ -11,6 +13,8 @@ namespace mooring {
 namespace {
 
 using namespace test;
+
+constexpr int kPatienceMs = static_cast<int>(kPatienceNs / 1'000'000);
 
 // What a callback was told.
 struct Told {
@@ -52,6 +56,32 @@ class DurableCallback : public ::testing::TestWithParam<std::uint32_t> {
 };
 INSTANTIATE_TEST_SUITE_P(Kinds, DurableCallback, ::testing::Values(MOORING_KIND_SPSC, MOORING_KIND_MPMC),
                          [](const auto& kind) { return kind.param == MOORING_KIND_SPSC ? "Spsc" : "Mpmc"; });
+
+// The descriptor, as an event loop uses it: it is readable when more has become durable than durable_seq() last said,
+// and never while nothing has.
+TEST_P(DurableCallback, TheDescriptorSaysWhenThereIsMore) {
+  Instance instance(service_.path());
+  instance.create_queue("q", durable_options(GetParam()));
+  const mooring_producer_options options = no_wait();
+  Producer producer = instance.open_producer("q", &options);
+  Consumer consumer = instance.open_consumer("q");
+  pollfd readable{producer.durable_fd(), POLLIN, 0};
+  for (int i = 0; i < 200; ++i) {
+    const auto seq = producer.publish(std::to_string(i));
+    ASSERT_TRUE(seq.has_value());
+    while (producer.durable_seq() <= *seq) ASSERT_EQ(::poll(&readable, 1, kPatienceMs), 1) << i;
+    const auto message = consumer.receive(kPatienceNs);
+    ASSERT_TRUE(message.has_value() && consumer.ack(*message));
+  }
+  // A stopped journal makes nothing durable, and goes on to say so when it goes on.
+  service_.stop_supervisor();
+  const std::uint64_t before = producer.durable_seq();
+  const auto seq = producer.publish("while nobody writes");
+  ASSERT_TRUE(seq.has_value());
+  while (::poll(&readable, 1, 0) == 1) ASSERT_EQ(producer.durable_seq(), before) << "a spurious one";
+  service_.continue_supervisor();
+  while (producer.durable_seq() <= *seq) ASSERT_EQ(::poll(&readable, 1, kPatienceMs), 1);
+}
 
 TEST_P(DurableCallback, IsToldOfEveryMessageAndNeverTooEarly) {
   Instance instance(service_.path());

@@ -1,8 +1,7 @@
 // Shows: whatever the power, the disk and the kernel do between two announcements, nothing announced is lost and
 // nothing is found that was not written. How: random owners of a log on a simulated disk (journal/sim_log.hpp), cut
 // at random operations, in recovery too, a million times; and a short life cut at every operation: with every outcome
-// where at
-// most 12 sectors are outstanding, with a sample of them where there are more.
+// where at most 12 sectors are outstanding, with a sample of them where there are more.
 //
 //   MOORING_SEED=7 MOORING_CUTS=1000000 journal_cuts_test       MOORING_LOG=n begins with the n-th log of the seed
 #include <gtest/gtest.h>
