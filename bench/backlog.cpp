@@ -1,9 +1,9 @@
 // Does it matter how much waits? Publishes into, and consumes from, durable queues that differ only in their backlog,
 // in turn; medians, and ratios to the queue with the smallest backlog.
 //
-//   backlog_bench [messages...]     default: 1000 10000 100000 1000000 10000000
+//   backlog_bench [--size BYTES] [messages...]     default: 256; 1000 10000 100000 1000000 10000000
 //
-// Messages of 256 bytes; queues of 4,096 cells, so that of a larger backlog what is consumed comes from the log. A turn
+// Queues of 4,096 cells, so that of a larger backlog what is consumed comes from the log. A turn
 // publishes 4,000 messages without waiting, waits for their flush, and consumes 4,000 older ones with acknowledgements:
 // the backlog is the same before each turn. The journals lie below /tmp.
 #include <algorithm>
@@ -20,7 +20,6 @@
 namespace mooring::bench {
 namespace {
 
-constexpr u64 kSizeBytes = 256;
 constexpr u64 kTurns = 41;
 constexpr u64 kMessagesOfTurn = 4000;
 constexpr u64 kPatienceNs = 60'000'000'000;
@@ -34,7 +33,8 @@ double median(std::vector<double> values) {
 
 class Backlog {
  public:
-  Backlog(PrivateInstance& instance, u64 messages) : messages_(messages), queue_(instance, options()) {
+  Backlog(PrivateInstance& instance, u64 messages, u64 size_bytes)
+      : messages_(messages), queue_(instance, options()), text_(size_bytes, 'x') {
     mooring_producer_options no_wait;
     mooring_producer_options_init(&no_wait, sizeof no_wait);
     no_wait.flags = MOORING_NO_WAIT;
@@ -87,21 +87,21 @@ class Backlog {
   BenchQueue queue_;
   std::unique_ptr<Producer> producer_;
   std::unique_ptr<Consumer> consumer_;
-  std::string text_ = std::string(kSizeBytes, 'x');
+  std::string text_;
   u64 published_ = 0;
   u64 consumed_ = 0;
   std::vector<double> publishes_;
   std::vector<double> consumes_;
 };
 
-int run(std::vector<u64> sizes) try {
+int run(const std::vector<u64>& sizes, u64 size_bytes) try {
   auto instance = PrivateInstance::start();
   if (!instance) {
     std::fprintf(stderr, "backlog_bench: %s\n", instance.error().text.c_str());
     return 1;
   }
   std::vector<std::unique_ptr<Backlog>> backlogs;
-  for (const u64 messages : sizes) backlogs.push_back(std::make_unique<Backlog>(**instance, messages));
+  for (const u64 messages : sizes) backlogs.push_back(std::make_unique<Backlog>(**instance, messages, size_bytes));
   for (u64 turn = 0; turn < kTurns; ++turn) {
     for (const auto& backlog : backlogs) backlog->turn();
   }
@@ -122,7 +122,14 @@ int run(std::vector<u64> sizes) try {
 
 int main(int argc, char** argv) {
   std::vector<mooring::u64> sizes;
-  for (int i = 1; i < argc; ++i) sizes.push_back(std::strtoull(argv[i], nullptr, 10));
+  mooring::u64 size_bytes = 256;
+  for (int i = 1; i < argc; ++i) {
+    if (std::strcmp(argv[i], "--size") == 0 && i + 1 < argc) {
+      size_bytes = std::max<mooring::u64>(sizeof(mooring::u64), std::strtoull(argv[++i], nullptr, 10));
+    } else {
+      sizes.push_back(std::strtoull(argv[i], nullptr, 10));
+    }
+  }
   if (sizes.empty()) sizes = {1'000, 10'000, 100'000, 1'000'000, 10'000'000};
-  return mooring::bench::run(std::move(sizes));
+  return mooring::bench::run(sizes, size_bytes);
 }
