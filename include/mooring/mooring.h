@@ -82,7 +82,7 @@ extern "C" {
 #define MOORING_STALE 4 /* this delivery was settled before, or was taken back: ignore, or undo its effect */
 #define MOORING_EXPIRED 5 /* reserved for messages with a time to live */
 #define MOORING_PAUSED 6 /* the group is paused: nothing is given out until it is resumed */
-#define MOORING_DUPLICATE 7 /* reserved for deduplication */
+#define MOORING_DUPLICATE 7 /* the queue has a message with this message_id already; this one is not delivered */
 #define MOORING_INTERRUPTED 8 /* a signal handler ran while waiting; nothing was taken or published */
 /* Failures. Below -4095, so that they never meet a -errno. */
 #define MOORING_ERR_NO_SUCH_QUEUE (-5001) /* create it first (mooring_queue_create, mooring create) */
@@ -181,6 +181,13 @@ typedef struct mooring_queue_options {
                                * each, that wait for the slowest group; reached, publishers wait or get MOORING_FULL as
                                * `overflow` says (spill: they wait), until groups have settled some. 0: 64 GiB; 1 MiB
                                * to 2^50. Not on other queues. */
+  /* Deduplication by message_id, of durable queues that deliver what is durable; both 0: off, one 0: its default.
+   * Of several messages with one id the first in the queue's order is delivered, and no other: not one that comes
+   * within dedup_window_ns after it (wall clock; 1 ms to 30 days; 10 minutes), while at most dedup_max_messages newer
+   * ids were accepted (1 to 2^20; 65536). What is remembered outlives the supervisor and power cuts. Such a queue takes
+   * messages without an id as ever. */
+  uint64_t dedup_window_ns;
+  uint64_t dedup_max_messages;
 } mooring_queue_options;
 MOORING_API void mooring_queue_options_init(mooring_queue_options* options, size_t size);
 
@@ -373,7 +380,8 @@ typedef struct mooring_header {
  * Times follow the wall clock. Before its time, or after it, a message is not given out: it waits with the supervisor
  * (precision: a few milliseconds), or is a dead letter. A consumer that meets it says so, so in a group without
  * consumers nothing expires until one comes; in an exclusive group a delayed message holds back those behind it.
- * In this version message_id, ordering_key and priority are carried and shown, not yet acted on. */
+ * message_id is acted on by queues with deduplication, else carried and shown; ordering_key and priority are carried,
+ * and shown, in this version not yet acted on. */
 typedef struct mooring_publish_options {
   size_t size;
   uint64_t deliver_at_ns;       /* not before this time of the wall clock (nanoseconds since 1970) */
@@ -398,6 +406,10 @@ MOORING_API void mooring_publish_options_init(mooring_publish_options* options, 
 /* mooring_publish_with: mooring_publish, with headers.
  *   options     copied; null, or nothing set: as mooring_publish.
  * Returns   as mooring_publish. MOORING_ERR_BAD_ARGUMENT: the detail says which header, and why.
+ *           MOORING_DUPLICATE (queues with deduplication, not with MOORING_NO_WAIT): the message_id was there already,
+ *           and `seq` is the number of the message that had it first. That one is on the disk; this one is not
+ *           delivered. So a publisher that was killed, or was not told, publishes again with the same message_id: the
+ *           message is there once, whether it gets MOORING_OK or MOORING_DUPLICATE.
  *           MOORING_ERR_TOO_BIG: payload and headers do not fit max_message_bytes, or the headers 64 KiB.
  * Crash     the message is there with its headers, or not at all. */
 MOORING_API int mooring_publish_with(mooring_producer* producer, const void* data, size_t size,
@@ -419,10 +431,19 @@ MOORING_API int mooring_publish_batch_with(mooring_producer* producer, const moo
  *   seq         as mooring_publish gave it; MOORING_EVERYTHING: all that this producer published.
  *   timeout_ns  0 only asks.
  * Returns   MOORING_OK, MOORING_TIMEOUT (not yet), MOORING_INTERRUPTED, MOORING_ERR_IO (the journal failed: it may be
- *           lost), MOORING_ERR_BAD_ARGUMENT (a volatile queue), MOORING_ERR_CLOSED, MOORING_ERR_FORKED
+ *           lost), MOORING_DUPLICATE (of one `seq`, where the queue looks for them; see mooring_first_seq),
+ *           MOORING_ERR_BAD_ARGUMENT (a volatile queue), MOORING_ERR_CLOSED, MOORING_ERR_FORKED
  * A full disk and a supervisor that is down do not end the wait: both may come right. */
 #define MOORING_EVERYTHING UINT64_MAX
 MOORING_API int mooring_wait_durable(mooring_producer* producer, uint64_t seq, uint64_t timeout_ns);
+
+/* mooring_first_seq: of which message is `seq` a duplicate? For messages of a batch, or published with MOORING_NO_WAIT.
+ *   first       out, may be null: the number of the message that was first with its message_id; `seq` itself where it
+ *               was the first, or has no id.
+ * Returns   MOORING_OK (it is no duplicate), MOORING_DUPLICATE, MOORING_TIMEOUT (not on the disk yet, so not decided),
+ *           MOORING_ERR_BAD_ARGUMENT (a volatile queue), as mooring_wait_durable. Ask soon: once all groups are done
+ *           with a message its part of the log goes, and then it is MOORING_OK. */
+MOORING_API int mooring_first_seq(mooring_producer* producer, uint64_t seq, uint64_t* first);
 
 /* mooring_durable_seq: every message with a number below `seq` is on the disk. No system call. 0: a volatile queue. */
 MOORING_API int mooring_durable_seq(mooring_producer* producer, uint64_t* seq);

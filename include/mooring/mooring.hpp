@@ -123,12 +123,12 @@ class Producer {
   int try_publish(const void* data, std::size_t size, std::uint64_t timeout_ns, std::uint64_t* seq) noexcept {
     return mooring_publish(handle_.get(), data, size, timeout_ns, seq);
   }
-  // The same with headers.
+  // The same with headers. Of a duplicate (queues with deduplication): the seq of the message that it repeats.
   std::optional<std::uint64_t> publish(std::string_view data, const mooring_publish_options& options,
                                        std::uint64_t timeout_ns = MOORING_FOREVER) {
     std::uint64_t seq = 0;
-    const int code = try_publish(data.data(), data.size(), options, timeout_ns, &seq);
-    if (detail::checked(code) != MOORING_OK) return std::nullopt;
+    const int code = detail::checked(try_publish(data.data(), data.size(), options, timeout_ns, &seq));
+    if (code != MOORING_OK && code != MOORING_DUPLICATE) return std::nullopt;
     return seq;
   }
   int try_publish(const void* data, std::size_t size, const mooring_publish_options& options, std::uint64_t timeout_ns,
@@ -169,7 +169,16 @@ class Producer {
 
   // Durable queues. False: not on the disk in time.
   bool wait_durable(std::uint64_t seq = MOORING_EVERYTHING, std::uint64_t timeout_ns = MOORING_FOREVER) {
-    return detail::checked(mooring_wait_durable(handle_.get(), seq, timeout_ns)) == MOORING_OK;
+    const int code = detail::checked(mooring_wait_durable(handle_.get(), seq, timeout_ns));
+    return code == MOORING_OK || code == MOORING_DUPLICATE;
+  }
+  // The message that was first with the message_id of `seq`: another one if that is a duplicate. Nothing: it is not on
+  // the disk yet. See mooring_first_seq.
+  std::optional<std::uint64_t> first_seq(std::uint64_t seq) {
+    std::uint64_t first = 0;
+    const int code = detail::checked(mooring_first_seq(handle_.get(), seq, &first));
+    if (code != MOORING_OK && code != MOORING_DUPLICATE) return std::nullopt;
+    return first;
   }
   // Every message below it is on the disk.
   std::uint64_t durable_seq() const {

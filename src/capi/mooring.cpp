@@ -339,6 +339,8 @@ int mooring_queue_create(mooring_instance* instance, const char* queue, const mo
     wanted.max_message_bytes = known.max_message_bytes;
     wanted.lane_bytes = known.lane_bytes;
     wanted.max_backlog_bytes = known.max_backlog_bytes;
+    wanted.dedup_window_ns = known.dedup_window_ns;
+    wanted.dedup_max_messages = known.dedup_max_messages;
     wanted.producers_max = known.producers_max;
     wanted.consumers_max = known.consumers_max;
     wanted.groups_max = known.groups_max;
@@ -539,6 +541,11 @@ int mooring_reserve_with(mooring_producer* producer, size_t size, const mooring_
     *data = room;
     return code;
   });
+}
+
+int mooring_first_seq(mooring_producer* producer, uint64_t seq, uint64_t* first) {
+  if (producer == nullptr) return bad("first_seq: producer is null");
+  return guarded([&] { return producer->producer->first_seq(seq, first); });
 }
 
 int mooring_wait_durable(mooring_producer* producer, uint64_t seq, uint64_t timeout_ns) {

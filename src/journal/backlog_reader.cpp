@@ -38,6 +38,12 @@ BacklogReader::BacklogReader(Disk& disk, const Uuid& uuid, u64 window_bytes)
     : disk_(disk), uuid_(uuid), window_bytes_(window_bytes) {}
 BacklogReader::~BacklogReader() = default;
 
+u64 BacklogReader::duplicate_of(const MessageView& message) {
+  u64 first = 0;
+  std::memcpy(&first, message.bytes.data(), std::min(sizeof first, message.bytes.size()));
+  return first;
+}
+
 u64 BacklogReader::bytes_read() const {
   return bytes_read_ + (place_ != nullptr && place_->window != nullptr ? place_->window->bytes_read() : 0);
 }
@@ -217,7 +223,9 @@ Result<BacklogReader::Found> BacklogReader::find_once(u64 seq, const LogMark& du
       if (head.seq == seq) {
         *message = {head.seq,      head.lane, head.frame_flags, record->flags,
                     header.log_pos, record->body.subspan(sizeof(head))};
-        return Found::kMessage;
+        if ((record->flags & kMessageDuplicate) == 0) return Found::kMessage;
+        if (message->bytes.size() == sizeof(u64)) return Found::kDuplicate;
+        return not_there(segment.name + ": a duplicate that does not say of which message");
       }
       // Behind it: the log knows that it is not there, or something is wrong.
       place_->rest = place_->block.body;
@@ -258,7 +266,7 @@ Result<BacklogReader::Found> BacklogReader::find_from_once(u64 log_pos, u64 seq,
       std::memcpy(&head, record->body.data(), sizeof(head));
       if (head.seq != seq) continue;
       *message = {head.seq, head.lane, head.frame_flags, record->flags, log_pos, record->body.subspan(sizeof(head))};
-      return Found::kMessage;
+      return (record->flags & kMessageDuplicate) == 0 ? Found::kMessage : Found::kDuplicate;
     }
     log_pos += header.bytes;
   }

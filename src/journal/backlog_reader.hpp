@@ -45,7 +45,8 @@ class BacklogReader {
 
   enum class Found {
     kMessage,
-    kLost,  // the log says that it has not got this one (it was salvaged)
+    kLost,       // the log says that it has not got this one (it was salvaged)
+    kDuplicate,  // it repeats another, whose seq is the message's bytes (duplicate_of)
   };
   // The message `seq`, below `durable.next_seq`. `durable` as announced: next_seq loaded first, then log_pos (it may be
   // further on). kCorrupt: it is not there, and should be. Others: the disk's.
@@ -54,6 +55,9 @@ class BacklogReader {
   Result<Found> find_from(u64 log_pos, u64 seq, const LogMark& durable, MessageView* message);
 
   u64 bytes_read() const;
+
+  // Of which message a kDuplicate is one.
+  static u64 duplicate_of(const MessageView& message);
 
  private:
   struct Segment;

@@ -113,6 +113,7 @@ enum class RecordType : u16 {
   kGroup = 5,
   kSnapshot = 6,
   kSeal = 7,
+  kMessageId = 8,
 };
 
 // Flags of a record. A reader skips a record of an unknown type if this bit is set; else it refuses the log (kVersion).
@@ -121,6 +122,8 @@ inline constexpr u16 kRecordSkippable = 0x8000;
 inline constexpr u16 kMessageGapBefore = 0x0001;
 // MESSAGE: a copy of an older message, brought forward so that its segment can retire. Does not advance the sequence.
 inline constexpr u16 kMessageCopy = 0x0002;
+// MESSAGE: repeats a message_id, and is not delivered. In place of its bytes the u64 seq of the message that was first.
+inline constexpr u16 kMessageDuplicate = 0x0004;
 
 struct RecordHeader {
   u16 type;
@@ -173,6 +176,18 @@ struct ReleaseRecord {
 };
 static_assert(sizeof(ReleaseRecord) == 16);
 
+// A message with an id, in the block of its MESSAGE and before it. `first` == seq: the first one with this id; else the
+// message that it repeats. In a snapshot: the ids that are known.
+struct MessageIdRecord {
+  u64 seq;
+  u64 first;
+  u64 wall_ns;       // when that was decided
+  u64 forget_below;  // ids of messages below this are out of every window by now
+  u64 id[2];         // XXH3-128 of the id, seeded with the queue
+  friend bool operator==(const MessageIdRecord&, const MessageIdRecord&) = default;
+};
+static_assert(sizeof(MessageIdRecord) == 48);
+
 enum class GroupChange : u16 { kCreate = 1, kRemove = 2 };
 
 // Followed by the name, then the owner's configuration bytes (any, the journal only carries them).
@@ -186,7 +201,7 @@ struct GroupRecord {
 };
 static_assert(sizeof(GroupRecord) == 24);
 
-// Followed by GROUP, CURSOR and PARK records: all of the state, or a part of it. Parts follow one another with nothing
+// Followed by GROUP, CURSOR, PARK and MESSAGE_ID records: all of the state, or a part of it. Parts come with nothing
 // but MESSAGE records between them; the state counts once the last part is there.
 struct SnapshotRecord {
   u32 part;

@@ -64,6 +64,17 @@ Status apply_group(LogState& state, std::span<const u8> body) {
   return {};
 }
 
+// A message that is logged again, by the incarnation that took over, is decided again.
+Status apply_id(LogState& state, std::span<const u8> body) {
+  MessageIdRecord id{};
+  if (!take(body, id) || !body.empty() || id.first > id.seq || id.forget_below > id.seq) return not_a("MESSAGE_ID");
+  state.forget_ids_from(id.seq);
+  while (!state.ids.empty() && state.ids.front().seq < id.forget_below) state.ids.pop_front();
+  id.forget_below = 0;
+  if (id.first == id.seq) state.ids.push_back(id);
+  return {};
+}
+
 }  // namespace
 
 std::optional<RecordView> next_record(std::span<const u8>& bytes) {
@@ -107,10 +118,15 @@ Status LogState::apply(const RecordView& record) {
       parks.erase({release.group, release.seq});
       return {};
     }
+    case RecordType::kMessageId: return apply_id(*this, body);
   }
   if ((record.flags & kRecordSkippable) != 0) return {};
   return fail(Code::kVersion, "the log has a record of type " + std::to_string(static_cast<u16>(record.type)) +
                                   ", which this version does not know and may not skip; use a newer version");
+}
+
+void LogState::forget_ids_from(u64 next_seq) {
+  while (!ids.empty() && ids.back().seq >= next_seq) ids.pop_back();
 }
 
 std::vector<u8> encode_group(u32 group, GroupChange change, const GroupState& state) {
@@ -143,6 +159,7 @@ std::vector<u8> LogState::encode() const {
     out.insert(out.end(), cursor.begin(), cursor.end());
   }
   for (const auto& [key, park] : parks) put_record(out, RecordType::kPark, 0, bytes_of(park), {});
+  for (const MessageIdRecord& id : ids) put_record(out, RecordType::kMessageId, 0, bytes_of(id), {});
   return out;
 }
 

@@ -1,4 +1,5 @@
-// What the control records of a log add up to: groups with their cursors, and live park entries. Writer and reader
+// What the control records of a log add up to: groups with their cursors, live park entries, and the message ids that
+// are known. Writer and reader
 // apply the same records with the same function, so that a snapshot is what replay would give.
 //
 // Applying is lenient about meaning (a CURSOR of a group that is not there changes nothing): a log whose oldest
@@ -7,6 +8,7 @@
 // TESTED BY  journal/log_writer_test, journal/recovery_test, journal/cuts_test
 #pragma once
 
+#include <deque>
 #include <map>
 #include <optional>
 #include <span>
@@ -56,10 +58,14 @@ void put_record(std::vector<u8>& out, RecordType type, u16 flags, std::span<cons
 struct LogState {
   std::map<u32, GroupState> groups;
   std::map<std::pair<u32, u64>, ParkRecord> parks;  // by group and seq
+  std::deque<MessageIdRecord> ids;                  // of messages that were the first with theirs, rising
 
   // kVersion: a type this program does not know and may not skip. kCorrupt: a body that is no such record.
   // MESSAGE, SNAPSHOT and SEAL change nothing here.
   Status apply(const RecordView& record);
+
+  // The log goes on at `next_seq`: ids of what came behind were never decided.
+  void forget_ids_from(u64 next_seq);
 
   // As records, in the order in which apply() takes them.
   std::vector<u8> encode() const;

@@ -174,7 +174,8 @@ Status LogWriter::append_message(const MessageAppend& message) {
                                         std::to_string(next_seq_));
   }
   const MessageRecord head{message.seq, message.lane, message.frame_flags};
-  if (auto room = make_room(record_bytes(sizeof(head) + message.bytes.size()),
+  const u64 id_bytes = message.id == nullptr ? 0 : record_bytes(sizeof(*message.id));
+  if (auto room = make_room(id_bytes + record_bytes(sizeof(head) + message.bytes.size()),
                             message.urgent ? SegmentUse::kControl : SegmentUse::kMessages);
       !room) {
     return room;
@@ -184,6 +185,12 @@ Status LogWriter::append_message(const MessageAppend& message) {
     flags = kMessageCopy;
   else if (message.seq != next_seq_)
     flags = kMessageGapBefore;
+  if (message.duplicate) flags |= kMessageDuplicate;
+  if (message.id != nullptr) {
+    filling_->add(RecordType::kMessageId, 0, bytes_of(*message.id), {});
+    const Status applied = state_.apply({RecordType::kMessageId, 0, bytes_of(*message.id)});
+    MOORING_CHECK(applied.has_value());
+  }
   filling_->add(RecordType::kMessage, flags, bytes_of(head), message.bytes);
   if (!message.copy) next_seq_ = message.seq + 1;
   ++counters_.messages;

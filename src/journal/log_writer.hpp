@@ -67,6 +67,8 @@ struct MessageAppend {
   // A parked message brought forward so that its segment can retire: any seq below the next one.
   bool copy = false;
   bool urgent = false;  // frees more than it takes: also where the disk is full, as control records
+  const MessageIdRecord* id = nullptr;  // what was decided about its message_id; in the same block
+  bool duplicate = false;               // `bytes` are the seq of the message that it repeats
 };
 
 // A segment that still holds something.

@@ -111,17 +111,22 @@ Status append_or_flush(LogWriter& writer, const MessageAppend& message) {
 Status append_tail(LogWriter& writer, const LogScan& scan) {
   for (const std::vector<u8>& body : scan.tail_bodies) {
     std::span<const u8> rest = body;
+    MessageIdRecord id{};
+    bool has_id = false;
     while (const auto record = next_record(rest)) {
+      if (record->type == RecordType::kMessageId && record->body.size() == sizeof(id)) {
+        std::memcpy(&id, record->body.data(), sizeof(id));
+        has_id = true;
+      }
       if (record->type != RecordType::kMessage || record->body.size() < sizeof(MessageRecord)) continue;
       MessageRecord head{};
       std::memcpy(&head, record->body.data(), sizeof(head));
       const bool is_copy = (record->flags & kMessageCopy) != 0;
       if (!is_copy && head.seq < writer.next_seq()) continue;
-      if (auto appended = append_or_flush(
-              writer, {head.seq, head.lane, head.frame_flags, record->body.subspan(sizeof(head)), is_copy});
-          !appended) {
-        return appended;
-      }
+      MessageAppend again{head.seq, head.lane, head.frame_flags, record->body.subspan(sizeof(head)), is_copy};
+      again.duplicate = (record->flags & kMessageDuplicate) != 0;
+      if (has_id && id.seq == head.seq) again.id = &id;
+      if (auto appended = append_or_flush(writer, again); !appended) return appended;
     }
   }
   return {};
@@ -156,7 +161,9 @@ class SalvageVisitor : public LogVisitor {
     if (!status_) return;
     const bool is_copy = (message.record_flags & kMessageCopy) != 0;
     if (is_copy ? message.seq >= writer_.next_seq() : message.seq < writer_.next_seq()) return;
-    status_ = append_or_flush(writer_, {message.seq, message.lane, message.frame_flags, message.bytes, is_copy});
+    MessageAppend again{message.seq, message.lane, message.frame_flags, message.bytes, is_copy};
+    again.duplicate = (message.record_flags & kMessageDuplicate) != 0;
+    status_ = append_or_flush(writer_, again);
     lost_.erase(message.seq);
     if (status_) next_.message(message);
   }
@@ -297,6 +304,7 @@ Result<OpenLog> open_log(Disk& disk, const LogOptions& options, LogVisitor& visi
   }
   start.copied_log_pos = scan->end.log_pos;
   start.state = scan->state;
+  start.state.forget_ids_from(scan->end.next_seq);
   // What lay behind the mark is written again, in order, from the mark on.
   for (auto& [key, park] : start.state.parks) {
     park.message_log_pos = std::min(park.message_log_pos, start.mark.log_pos);
@@ -345,6 +353,53 @@ Result<OpenLog> open_log(Disk& disk, const LogOptions& options, LogVisitor& visi
   recovered.next_seq = open.writer->next_seq();
   recovered.state = open.writer->state();
   return open;
+}
+
+namespace {
+
+// Of all that a log says, which ids are known. What lies behind the mark was announced to nobody, and is decided again.
+class IdsVisitor : public LogVisitor {
+ public:
+  explicit IdsVisitor(const LogMark& announced) : announced_(announced) {}
+  void record(const RecordView& record, u64 block_log_pos) override {
+    if (block_log_pos >= announced_.log_pos || !status_) return;
+    if (record.type == RecordType::kMessageId) status_ = state_.apply(record);
+    if (record.type != RecordType::kSnapshot) return;
+    const Result<bool> complete = snapshot_.add(record);
+    if (!complete) {
+      status_ = fail(complete.error());
+    } else if (*complete) {
+      state_.ids = snapshot_.finish().ids;
+    }
+  }
+  Result<std::deque<MessageIdRecord>> ids() {
+    if (!status_) return fail(status_.error());
+    state_.forget_ids_from(announced_.next_seq);
+    return std::move(state_.ids);
+  }
+
+ private:
+  LogMark announced_;
+  Status status_;
+  LogState state_;
+  SnapshotCollector snapshot_;
+};
+
+}  // namespace
+
+Result<std::deque<MessageIdRecord>> read_ids(Disk& disk, const Uuid& uuid, const LogMark& announced) {
+  IdsVisitor visitor(announced);
+  ScanOptions options;
+  options.uuid = uuid;
+  const auto scan = scan_log(disk, options, visitor);
+  if (!scan) return fail(scan.error());
+  // Behind the mark a late write may still land, and damage there is nobody's loss.
+  const bool is_whole = scan->end.log_pos >= announced.log_pos && !scan->facts.missing && !scan->facts.rotten;
+  if (!is_whole) {
+    return fail(Code::kCorrupt, disk.name() + ": which message ids are known cannot be read from it: " +
+                                    first_damage(*scan) + "; `mooring journal verify` says what is left of the log");
+  }
+  return visitor.ids();
 }
 
 Result<std::unique_ptr<LogWriter>> resume_log(Disk& disk, const LogOptions& options, const LogMark& announced,

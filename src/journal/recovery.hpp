@@ -92,6 +92,10 @@ struct RecoverOptions {
 // counts only if this returns a writer. The writer's log is durable, with a snapshot, when this returns.
 Result<OpenLog> open_log(Disk& disk, const LogOptions& options, LogVisitor& visitor, const RecoverOptions& how = {});
 
+// The message ids that the log knew where it was announced, rising by seq. Reads all that is retained, locks nothing:
+// for a warm opening of a queue that looks for duplicates, whose memory does not have them.
+Result<std::deque<MessageIdRecord>> read_ids(Disk& disk, const Uuid& uuid, const LogMark& announced);
+
 // Warm: shared memory survived on the same boot, and with it what was announced. Reads segment headers only, takes no
 // lock but the directory's, and waits for nothing: of older segments nothing at or past `announced` counts.
 Result<std::unique_ptr<LogWriter>> resume_log(Disk& disk, const LogOptions& options, const LogMark& announced,

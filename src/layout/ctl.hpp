@@ -3,7 +3,7 @@
 //   0      FileHead
 //   128    QueueConstants   what never changes after creation
 //   1024   QueueState       what changes
-//   1536   GroupSlot[groups_max], then LaneSlot[lanes_max], then SeatSlot[seats_max]
+//   2560   GroupSlot[groups_max], then LaneSlot[lanes_max], then SeatSlot[seats_max]
 #pragma once
 
 #include "layout/file_head.hpp"
@@ -43,10 +43,14 @@ struct QueueConstants {
   u8 log_uuid[16];        // of the log that a durable queue belongs to; zero on volatile ones
   u64 journal_quota_bytes;  // that the messages in the log may take; 0: no bound
   u64 max_backlog_bytes;  // durable queues: of log from the oldest message that some group has not settled
+  u64 dedup_window_ns;    // a message_id that came again within it is a duplicate
+  u64 dedup_max_messages;  // of so many ids, the newest; 0, and the window 0: nobody looks
   u64 created_wall_ns;
   u64 check;              // XXH3-64 of the bytes before this field
 };
-static_assert(sizeof(QueueConstants) == 208, "no padding");
+static_assert(sizeof(QueueConstants) == 224, "no padding");
+
+constexpr bool finds_duplicates(const QueueConstants& queue) { return queue.dedup_max_messages != 0; }
 
 // Consumers that fell behind read what left memory in a log.
 constexpr bool has_log(const QueueConstants& queue) {
@@ -57,6 +61,13 @@ enum class QueueLife : u64 { kOpen = 1, kRemoved = 2, kFailed = 3 };
 // Of the journal of a durable queue. kStopped: its supervisor is not there (yet, or any more).
 // kBacklogFull: max_backlog_bytes wait to be settled; nothing more is taken until groups have settled some.
 enum class JournalLife : u64 { kStopped = 0, kRunning = 1, kDiskFull = 2, kFailed = 3, kBacklogFull = 4 };
+
+// One message that repeats another. The words are written one by one: `seq` is 0 meanwhile.
+struct DuplicateNote {
+  u64 seq;
+  u64 first;  // seq of the message that it repeats
+};
+inline constexpr u32 kDuplicateNotes = 56;
 
 struct QueueState {
   alignas(kLineBytes) u64 life;  // QueueLife
@@ -75,8 +86,13 @@ struct QueueState {
   u64 settle_epoch;                  // +1 before the settlements are looked at
   u64 settled_epoch;                 // settlements made before epoch e began are on the disk once this is e
   u64 journal_life;                  // JournalLife
+  // Queues that look for duplicates; written by the journal's thread before `durable_seq` passes what they are about.
+  alignas(kLineBytes) u64 newest_duplicate_seq;  // no later message is one
+  u64 duplicates_total;
+  u64 ids_known;  // a figure: message ids that are remembered now
+  alignas(kLineBytes) DuplicateNote duplicates[kDuplicateNotes];  // the newest ones, duplicates_total mod their count
 };
-static_assert(sizeof(QueueState) == 4 * kLineBytes);
+static_assert(sizeof(QueueState) == 12 * kLineBytes);
 
 // A slot's life word: generation:32 | life:32. The generation goes up with each grant, so that "closed" notices of an
 // earlier owner are never taken for the present one's.
@@ -207,7 +223,7 @@ struct CtlHead {
 static_assert(__builtin_offsetof(CtlHead, constants) == 128);
 static_assert(__builtin_offsetof(CtlHead, state) == 1024);
 
-inline constexpr u64 kCtlGroupsOffset = 1536;
+inline constexpr u64 kCtlGroupsOffset = 2560;
 static_assert(kCtlGroupsOffset >= 1024 + sizeof(QueueState));
 constexpr u64 ctl_lanes_offset(u64 groups_max) { return kCtlGroupsOffset + groups_max * sizeof(GroupSlot); }
 constexpr u64 ctl_seats_offset(u64 groups_max, u64 lanes_max) {

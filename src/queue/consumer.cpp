@@ -7,6 +7,7 @@
 
 #include "group/canary.hpp"
 #include "group/repair.hpp"
+#include "queue/duplicates.hpp"
 #include "queue/error_detail.hpp"
 #include "queue/wake_descriptor.hpp"
 
@@ -88,6 +89,7 @@ Result<std::unique_ptr<Consumer>> Consumer::open(std::shared_ptr<Instance> insta
   consumer->group_slot_ = &q.files().group_slot(consumer->group_index_);
   consumer->durable_ = q.is_durable();
   consumer->has_log_ = q.has_log();
+  consumer->finds_duplicates_ = layout::finds_duplicates(q.constants());
   consumer->fenced_ = A::load(q.files().state().fence_mode, std::memory_order_acquire) != 0;
   const GroupView view =
       view_group(consumer->group_mapping_.data(), constants.words, static_cast<u32>(constants.parks));
@@ -207,9 +209,10 @@ u64 Consumer::copy_lead(u32 frame_flags, const u8* frame, u64 len) {
     return Code::kStale;
   }
   A::prefetch_read(lane.bytes + (frame.end & (lane.size_bytes - 1)));  // as in copy_out
-  return copied(frame.flags, to + lead, frame.len, slot, lease.park_index, message);
+  return copied<false>(frame.flags, to + lead, frame.len, slot, lease.park_index, message);
 }
 
+template <bool judged>
 [[gnu::always_inline]] inline Code Consumer::copied(u32 frame_flags, const u8* frame, u64 len, u32 slot, u32 park_index,
                                                     Message* message) {
   message->data = frame;
@@ -217,6 +220,15 @@ u64 Consumer::copy_lead(u32 frame_flags, const u8* frame, u64 len) {
   message->headers_bytes = 0;
   message->token[1] = make_token(park_index, slot);
   if (__builtin_expect((frame_flags & layout::kFrameExtension) == 0, true)) return Code::kOk;
+  if constexpr (!judged) {
+    u64 first = 0;
+    const DuplicateAnswer answer =
+        finds_duplicates_ ? ask_duplicate<A>(queue_->files().state(), message->seq, &first) : DuplicateAnswer::kNo;
+    if (answer != DuplicateAnswer::kNo) {
+      copies_.put(slot);
+      return answer == DuplicateAnswer::kYes ? Code::kEmpty : Code::kStale;
+    }
+  }
   Code code = check_times(frame_flags, frame, len);
   if (code == Code::kOk) code = step_over_headers(message);
   if (code != Code::kOk) copies_.put(slot);
@@ -273,7 +285,7 @@ template <class Exclusive>
         copies_.put(slot);
         return Code::kStale;
       }
-      return copied(flags, to + lead, len, slot, lease.park_index, message);
+      return copied<true>(flags, to + lead, len, slot, lease.park_index, message);
     }
     // The park file grew since we mapped it.
     Result<Mapping> mapping = queue_->files().map_park(Access::read_only);
@@ -293,7 +305,7 @@ template <class Exclusive>
                                                      "be read from the log: {}{}",
                                                      queue_->name(), group_name_, seq, found.error().text, hint));
   }
-  if (*found == journal::BacklogReader::Found::kLost) return Code::kEmpty;
+  if (*found != journal::BacklogReader::Found::kMessage) return Code::kEmpty;
   u32 slot = CopySlots::kNone;
   const u64 lead = copy_lead(view.frame_flags, view.bytes.data(), view.bytes.size());
   u8* to = copies_.take(lead + view.bytes.size(), &slot);
@@ -301,7 +313,7 @@ template <class Exclusive>
     return fail_with(Code::kNoMemory, fmt::format("no memory to copy out {} bytes", view.bytes.size()));
   }
   std::copy(view.bytes.begin(), view.bytes.end(), to + lead);
-  return copied(view.frame_flags, to + lead, view.bytes.size(), slot, Lease::kNotParked, message);
+  return copied<true>(view.frame_flags, to + lead, view.bytes.size(), slot, Lease::kNotParked, message);
 }
 
 [[gnu::noinline, gnu::cold]] Code Consumer::copy_logged(Competing& group, const Lease& lease, Message* message) {
@@ -529,7 +541,7 @@ Consumer::Competing* Consumer::words_of(const Message& message) {
     copies_.put(slot);
     return Code::kStale;
   }
-  return copied(frame.flags, to + lead, frame.len, slot, Lease::kNotParked, message);
+  return copied<false>(frame.flags, to + lead, frame.len, slot, Lease::kNotParked, message);
 }
 
 Code Consumer::take_in_order(ExclusiveDurable& group, Message* message) {

@@ -10,7 +10,7 @@
 //   from the lane      `reclaim` is at or below its seq (place)      the bytes are the message's
 //   overtaken          seq < J, because R = J: read the log          the block's checksum says so
 //   parked in the log  the same
-//   the log has lost it (salvaged)   it is acknowledged, unseen
+//   the log has lost it (salvaged), or it is a duplicate (duplicates.hpp)   it is acknowledged, unseen
 //   the log is damaged, or cannot be read   an error that names file and place; the message is given back, and nothing
 //                      of it is shown. The group stands there until the log can be read, or the group is removed
 //   Then a competing consumer looks at its word once more: what was settled by others may have retired from the log,
@@ -140,6 +140,9 @@ class Consumer {
   // overwritten meanwhile.
   Code copy_with_headers(const LaneView& lane, const Lease& lease, const FrameView& frame, Message* message);
   // A frame that lies whole in copy slot `slot`: shown, or the slot given up. kStale with untimely_: not its time.
+  // `judged`: it comes from where no duplicates are (the log, the park file); else kEmpty: it is one; kStale: ask the
+  // log.
+  template <bool judged>
   Code copied(u32 frame_flags, const u8* frame, u64 len, u32 slot, u32 park_index, Message* message);
   template <class Exclusive>
   Code show_with_headers(Exclusive& group, u32 frame_flags, Message* message);
@@ -187,6 +190,7 @@ class Consumer {
   bool fenced_ = false;
   bool durable_ = false;  // publishers wait for the journal, not for us
   bool has_log_ = false;  // publishers may overtake us, and what they overwrite is in the log
+  bool finds_duplicates_ = false;
   Mapping group_mapping_;
   Mapping seat_mapping_;
   Mapping park_mapping_;

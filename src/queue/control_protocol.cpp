@@ -51,6 +51,8 @@ Json queue_options_to_json(const QueueOptions& options) {
                {"consumers_max", options.consumers_max}, {"groups_max", options.groups_max},
                {"file_mode", options.file_mode},         {"small_for_tests", options.small_for_tests}};
   if (options.journal_quota_bytes != 0) json["journal_quota_bytes"] = options.journal_quota_bytes;
+  if (options.dedup_window_ns != 0) json["dedup_window_ns"] = options.dedup_window_ns;
+  if (options.dedup_max_messages != 0) json["dedup_max_messages"] = options.dedup_max_messages;
   if (options.group_id.has_value()) json["group_id"] = *options.group_id;
   return json;
 }
@@ -103,6 +105,13 @@ Result<QueueOptions> queue_options_from_json(const Json& object) {
     const auto number = number_member(object, "max_backlog_bytes", 0, kAny);
     if (!number) return fail(number.error());
     options.max_backlog_bytes = *number;
+  }
+  for (const auto& [name, value] : {std::pair<std::string_view, u64*>{"dedup_window_ns", &options.dedup_window_ns},
+                                    {"dedup_max_messages", &options.dedup_max_messages}}) {
+    if (!object.contains(name)) continue;
+    const auto number = number_member(object, name, 0, kAny);
+    if (!number) return fail(number.error());
+    *value = *number;
   }
   if (object.contains("group_id")) {
     const auto group = number_member(object, "group_id", 0, kAny32);

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "queue/duplicates.hpp"
 #include "queue/error_detail.hpp"
 
 namespace mooring {
@@ -45,6 +46,11 @@ Result<std::unique_ptr<Producer>> Producer::open(std::shared_ptr<Instance> insta
   producer->spsc_ = q.is_spsc();
   producer->durable_ = q.is_durable();
   producer->spills_ = q.spills();
+  if (layout::finds_duplicates(q.constants())) {
+    const auto log = grant->find("log");
+    producer->log_ = std::make_unique<LoggedMessages>(
+        *producer->queue_, log != grant->end() && log->is_string() ? log->get<std::string>() : std::string());
+  }
   producer->max_message_bytes_ = q.constants().max_message_bytes;
   A::store(producer->lane_.head->blocked, u64{0}, std::memory_order_relaxed);  // the owner before may have died waiting
   if (producer->spsc_) {
@@ -331,7 +337,12 @@ Code Producer::publish_with(const void* data, std::size_t size, const message::P
   if (room == nullptr) return code;
   message::encode(plan, room);
   if (size != 0) A::copy_in(room + plan.bytes, data, size);
-  return commit_apart(size, FrameHead{plan.bytes, plan.flags}, timeout_ns, seq);
+  if (log_ == nullptr) return commit_apart(size, FrameHead{plan.bytes, plan.flags}, timeout_ns, seq);
+  u64 own = 0;
+  code = commit_apart(size, FrameHead{plan.bytes, plan.flags}, timeout_ns, &own);
+  if (seq != nullptr) *seq = own;
+  if (code != Code::kOk || options_.no_wait) return code;
+  return first_seq(own, seq);
 }
 
 [[gnu::always_inline]] inline Code Producer::commit_reserved(std::size_t size, FrameHead head, u64 timeout_ns,
@@ -351,7 +362,7 @@ Code Producer::publish_with(const void* data, std::size_t size, const message::P
   count(lane_.head->bytes_published, size);
   if (__builtin_expect(durable_, false)) {
     last_seq_ = last_seq;
-    if (!options_.no_wait) return wait_durable(last_seq, timeout_ns);
+    if (!options_.no_wait) return wait_flushed(last_seq, timeout_ns);
   }
   return Code::kOk;
 }
@@ -457,7 +468,7 @@ Code Producer::publish_all(const Batch& batch, u64 timeout_ns, std::size_t* publ
   if (durable_ && newest_seq != 0) {
     last_seq_ = newest_seq;
     if (!options_.no_wait) {
-      const Code flushed = wait_durable(newest_seq, left_ns());
+      const Code flushed = wait_flushed(newest_seq, left_ns());
       if (code == Code::kOk) code = flushed;
     }
   }
@@ -507,7 +518,11 @@ Code Producer::commit(std::size_t size, u64* seq) {
                      fmt::format("commit of {} bytes, but {} were reserved", size, reserved_bytes_));
   }
   // Cells that are all taken are rare (the lane is full long before); the wait is the reserve's kind of wait.
-  return commit_reserved(size, reserved_head_, kForever, seq);
+  if (__builtin_expect(log_ == nullptr, true)) return commit_reserved(size, reserved_head_, kForever, seq);
+  u64 own = 0;
+  const Code code = commit_apart(size, reserved_head_, kForever, &own);
+  if (seq != nullptr) *seq = own;
+  return code != Code::kOk || options_.no_wait ? code : first_seq(own, seq);
 }
 
 // --- Durable queues -------------------------------------------------------------------------------------------------
@@ -568,12 +583,45 @@ Status Producer::watch_durable(DurableWatch::Call call) {
   return {};
 }
 
+Code Producer::first_seq(u64 seq, u64* first) {
+  if (Code code = check_usable(); code != Code::kOk) return code;
+  if (!durable_) {
+    return fail_with(Code::kBadArgument, fmt::format("first_seq: queue {} is volatile", queue_->name()));
+  }
+  // DURABLE. Not durable_seq(): this is no look that arms the descriptor.
+  if (A::load(queue_->files().state().durable_seq, std::memory_order_acquire) <= seq) return Code::kTimeout;
+  if (first != nullptr) *first = seq;
+  if (log_ == nullptr) return Code::kOk;
+  u64 noted = 0;
+  switch (ask_duplicate<A>(queue_->files().state(), seq, &noted)) {
+    case DuplicateAnswer::kNo: return Code::kOk;
+    case DuplicateAnswer::kYes: break;
+    case DuplicateAnswer::kAskLog: {
+      journal::MessageView message;
+      const auto found = log_->find(seq, &message);
+      // Its part of the log has gone, because every group is done with it. A message with this id was on the disk.
+      if (!found && found.error().code == Code::kCorrupt) return Code::kOk;
+      if (!found) return fail_with(found.error());
+      if (*found != journal::BacklogReader::Found::kDuplicate) return Code::kOk;
+      noted = journal::BacklogReader::duplicate_of(message);
+      break;
+    }
+  }
+  if (first != nullptr) *first = noted;
+  return Code::kDuplicate;
+}
+
 Code Producer::wait_durable(u64 seq, u64 timeout_ns) {
   if (Code code = check_usable(); code != Code::kOk) return code;
   if (!durable_) {
     return fail_with(Code::kBadArgument, fmt::format("wait_durable: queue {} is volatile", queue_->name()));
   }
-  if (seq == kEverything) seq = last_seq_;
+  if (seq == kEverything) return wait_flushed(last_seq_, timeout_ns);
+  const Code code = wait_flushed(seq, timeout_ns);
+  return code == Code::kOk && log_ != nullptr ? first_seq(seq, nullptr) : code;
+}
+
+Code Producer::wait_flushed(u64 seq, u64 timeout_ns) {
   const u64& durable = queue_->files().state().durable_seq;
   // DURABLE: acquire; the journal stores it after the flush.
   const auto is_done = [&] { return A::load(durable, std::memory_order_acquire) > seq; };

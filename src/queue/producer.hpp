@@ -13,6 +13,7 @@
 #include "message/encoder.hpp"
 #include "queue/durable_watch.hpp"
 #include "queue/instance.hpp"
+#include "queue/logged_messages.hpp"
 #include "queue/queue.hpp"
 #include "queue/sleeper.hpp"
 #include "queue/wait_strategy.hpp"
@@ -42,6 +43,7 @@ class Producer {
                                                 const Options& options);
   ~Producer();
 
+  // kDuplicate: published with a message_id that was there already; `seq` is then the first one's.
   // Every Code below 0 left its story in error_detail(). `timeout_ns` 0: never waits (kFull).
   Code publish(const void* data, std::size_t size, u64 timeout_ns, u64* seq);
   // In order, not atomic: `published` says how many went out, also with kFull, kTimeout and failures.
@@ -59,7 +61,11 @@ class Producer {
   // Durable queues: until the message `seq` (kEverything: all of ours) is on the disk. kTimeout: not yet; ask again.
   // kIo: the journal failed.
   static constexpr u64 kEverything = ~u64{0};
+  // kDuplicate: of one message, on a queue that looks for them; as first_seq().
   Code wait_durable(u64 seq, u64 timeout_ns);
+  // Which message had the message_id of `seq` first. kOk: that one, or nobody knows any more; kDuplicate; kTimeout: not
+  // decided yet.
+  Code first_seq(u64 seq, u64* first);
   // Every message below is on the disk. 0 on a volatile queue.
   u64 durable_seq();
   // Readable when that has moved since the last durable_seq(). Made on first use; owned by the producer.
@@ -103,6 +109,7 @@ class Producer {
   // On a durable queue nothing is taken that the journal will not write. kOk, kDiskFull, kIo; kFull: not now.
   Code check_journal() const;
   Code wait_for_journal(u64 timeout_ns);
+  Code wait_flushed(u64 seq, u64 timeout_ns);
   u64 mark();
   u64 finished_mark();  // below it every group has finished
   Status refresh_groups();
@@ -136,6 +143,7 @@ class Producer {
   std::vector<layout::WakeSlot*> wake_slots_;
 
   u64 last_seq_ = 0;  // of our last message; kept on durable queues
+  std::unique_ptr<LoggedMessages> log_;  // queues that look for duplicates
   std::unique_ptr<WakeDescriptor> durable_descriptor_;
   std::unique_ptr<DurableWatch> durable_watch_;
   std::size_t reserved_bytes_ = 0;  // of payload

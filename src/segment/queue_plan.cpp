@@ -109,6 +109,22 @@ Result<QueueConstants> plan_queue(std::string_view name, const QueueOptions& opt
       return fail(good.error());
     }
   }
+  const bool dedups = options.dedup_window_ns != 0 || options.dedup_max_messages != 0;
+  if (dedups && (!durable || options.deliver != layout::Deliver::kDurable)) {
+    return refuse(
+        "dedup_window and dedup_max_messages are for durable queues that deliver what is durable, not, in this "
+        "version, for volatile ones or deliver = early; leave them out, or give durability = durable");
+  }
+  if (options.dedup_window_ns != 0) {
+    if (auto good = option("dedup_window (ns)", options.dedup_window_ns, kDedupWindowMinNs, kDedupWindowMaxNs); !good) {
+      return fail(good.error());
+    }
+  }
+  if (options.dedup_max_messages != 0) {
+    if (auto good = option("dedup_max_messages", options.dedup_max_messages, 1, kDedupMessagesMax); !good) {
+      return fail(good.error());
+    }
+  }
   // 0 is the default, of each of the three.
   const auto table = [&option](const char* what, u32 given, u32 by_default, u32 max) -> Result<u32> {
     if (given == 0) return by_default;
@@ -154,6 +170,10 @@ Result<QueueConstants> plan_queue(std::string_view name, const QueueOptions& opt
   }
   if (durable || spills) {
     constants.max_backlog_bytes = options.max_backlog_bytes != 0 ? options.max_backlog_bytes : kBacklogBytesDefault;
+  }
+  if (dedups) {
+    constants.dedup_window_ns = options.dedup_window_ns != 0 ? options.dedup_window_ns : kDedupWindowDefaultNs;
+    constants.dedup_max_messages = options.dedup_max_messages != 0 ? options.dedup_max_messages : kDedupMessagesDefault;
   }
   constants.park_store_bytes = std::max(kParkStoreBytesDefault, align_up(4 * lane_bytes, layout::kParkStepBytes));
   return constants;
@@ -212,6 +232,14 @@ Status check_constants(const QueueConstants& constants, const std::string& where
   if (durable || spills ? outside(constants.max_backlog_bytes, kBacklogBytesMin, kBacklogBytesMax)
                         : constants.max_backlog_bytes != 0) {
     return bad("max_backlog_bytes", constants.max_backlog_bytes);
+  }
+  if (constants.dedup_max_messages == 0) {
+    if (constants.dedup_window_ns != 0) return bad("dedup_window_ns", constants.dedup_window_ns);
+  } else if (!durable || constants.deliver != layout::Deliver::kDurable ||
+             constants.dedup_max_messages > kDedupMessagesMax) {
+    return bad("dedup_max_messages", constants.dedup_max_messages);
+  } else if (outside(constants.dedup_window_ns, kDedupWindowMinNs, kDedupWindowMaxNs)) {
+    return bad("dedup_window_ns", constants.dedup_window_ns);
   }
   return {};
 }

@@ -4,6 +4,7 @@
 #include <spdlog/spdlog.h>
 
 #include "base/time.hpp"
+#include "queue/duplicates.hpp"
 
 namespace mooring {
 namespace {
@@ -23,6 +24,18 @@ DurableMessages::DurableMessages(const Queue& queue, std::string log_path, LaneO
 
 Status DurableMessages::find(u64 seq, FrameView* frame) {
   return find_in_memory(seq, frame) ? Status{} : find_in_log(seq, frame);
+}
+
+std::optional<bool> DurableMessages::is_duplicate(u64 seq) {
+  u64 first = 0;
+  const DuplicateAnswer answer = ask_duplicate<A>(queue_.files().state(), seq, &first);
+  if (answer != DuplicateAnswer::kAskLog) return answer == DuplicateAnswer::kYes;
+  FrameView frame;
+  if (find_in_memory(seq, &frame) && (frame.flags & layout::kFrameExtension) == 0) return false;
+  journal::MessageView message;
+  const auto found = log_.find(seq, &message);
+  if (!found) return std::nullopt;
+  return *found == journal::BacklogReader::Found::kDuplicate;
 }
 
 bool DurableMessages::find_in_memory(u64 seq, FrameView* frame) {
@@ -61,6 +74,9 @@ Status DurableMessages::read_log(u64 seq, FrameView* frame) {
   if (!found) return fail(found.error());
   if (*found == journal::BacklogReader::Found::kLost) {
     return fail(Code::kCorrupt, fmt::format("the log has lost message {} (it was salvaged)", seq));
+  }
+  if (*found == journal::BacklogReader::Found::kDuplicate) {
+    return fail(Code::kCorrupt, fmt::format("message {} is a duplicate, and failed all the same", seq));
   }
   *frame = FrameView{};
   frame->payload = message.bytes.data();

@@ -25,6 +25,8 @@ class DurableMessages {
 
   // `frame->payload` stays good until the next call. kCorrupt: it is in neither, and should be. Others: the disk's.
   Status find(u64 seq, FrameView* frame);
+  // Of a queue that looks for duplicates, below J. Not known: the log cannot be read now.
+  std::optional<bool> is_duplicate(u64 seq);
 
  private:
   using A = HardwareAtomics;

@@ -104,7 +104,17 @@ Result<DurableOpening> open_durable(const File& shared_directory, uid_t owner, c
     const journal::LogMark announced{A::load(state.log_mark, std::memory_order_acquire), end->seq};
     Result<journal::LogState> settled = log_state_of(**survived, end->seq);
     if (!settled) return fail(settled.error());
-    auto resumed = journal::resume_log(*opening.disk, *options, announced, std::move(*settled));
+    Result<std::deque<journal::MessageIdRecord>> ids;
+    if (layout::finds_duplicates((*survived)->constants())) {
+      ids = journal::read_ids(*opening.disk, config->uuid, announced);
+    }
+    Result<std::unique_ptr<journal::LogWriter>> resumed = nullptr;
+    if (ids) {
+      settled->ids = std::move(*ids);
+      resumed = journal::resume_log(*opening.disk, *options, announced, std::move(*settled));
+    } else {
+      resumed = fail(ids.error());
+    }
     if (resumed) {
       opening.writer = std::move(*resumed);
       A::store(state.durable_seq, end->seq, std::memory_order_release);

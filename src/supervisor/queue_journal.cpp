@@ -9,7 +9,9 @@
 #include <set>
 
 #include "base/kill_point.hpp"
+#include "message/decoder.hpp"
 #include "platform/fault_guard.hpp"
+#include "queue/duplicates.hpp"
 #include "queue/wait_strategy.hpp"
 #include "segment/dead_letters.hpp"
 #include "supervisor/group_name.hpp"
@@ -135,6 +137,12 @@ Result<std::unique_ptr<QueueJournal>> QueueJournal::start(std::shared_ptr<Queue>
   self->durable_position_ = self->lane_at_.position;
   self->sent_position_ = self->lane_at_.position;
   self->asks_seen_ = ~u64{0};
+  if (const layout::QueueConstants& constants = files.constants(); layout::finds_duplicates(constants)) {
+    forget_duplicates_from<A>(files.state(), self->writer_->next_seq());
+    self->duplicates_.emplace(journal::DuplicateBounds{constants.dedup_max_messages, constants.dedup_window_ns},
+                              self->writer_->state().ids);
+    A::store(files.state().ids_known, self->duplicates_->size(), std::memory_order_relaxed);
+  }
   const auto generation_of = [&files](u32 group) { return layout::slot_generation(files.group_slot(group).slot); };
   auto stale = self->writer_->state().parks;
   for (const journal::ParkRecord& park : parks) {
@@ -266,11 +274,8 @@ Status QueueJournal::append_next(bool* appended) {
     const RingOutcome found = reader.peek(&at, &frame);
     if (found == RingOutcome::kEmpty) return {};
     if (found != RingOutcome::kOk) return fail(Code::kCorrupt, "a frame in its lane makes no sense");
-    if (Status taken = writer_->append_message(
-            {.seq = seq, .lane = 0, .frame_flags = frame.flags, .bytes = {frame.payload, frame.len}});
-        !taken) {
-      return taken;
-    }
+    frame.lane = 0;
+    if (Status taken = append_frame(frame); !taken) return taken;
     reader.step(&at, frame);
     lane_at_ = at;
   } else {
@@ -283,14 +288,55 @@ Status QueueJournal::append_next(bool* appended) {
     if (lane == nullptr || frame_of_cell<A>(*lane, cell, seq, &frame) != RingOutcome::kOk) {
       return fail(Code::kCorrupt, "an order cell points at something that is no message");
     }
-    if (Status taken = writer_->append_message(
-            {.seq = seq, .lane = frame.lane, .frame_flags = frame.flags, .bytes = {frame.payload, frame.len}});
-        !taken) {
-      return taken;
-    }
+    if (Status taken = append_frame(frame); !taken) return taken;
   }
-  count_backlog(seq, frame.len);
   *appended = true;
+  return {};
+}
+
+inline Status QueueJournal::append_frame(const FrameView& frame) {
+  if ((frame.flags & layout::kFrameExtension) != 0 && duplicates_.has_value()) return append_judged(frame);
+  Status taken = writer_->append_message(
+      {.seq = frame.seq, .lane = frame.lane, .frame_flags = frame.flags, .bytes = {frame.payload, frame.len}});
+  if (taken) count_backlog(frame.seq, frame.len);
+  return taken;
+}
+
+// Decided and appended together, or not at all: what does not fit is decided again.
+Status QueueJournal::append_judged(const FrameView& frame) {
+  journal::MessageAppend append{
+      .seq = frame.seq, .lane = frame.lane, .frame_flags = frame.flags, .bytes = {frame.payload, frame.len}};
+  u64 extension_bytes = 0;
+  u64 headers_count = 0;
+  message::Headers headers;
+  // Headers that make no sense are their consumers' to refuse.
+  if (message::extension_of({frame.payload, frame.len}, &extension_bytes) != Code::kOk ||
+      message::read_headers({frame.payload, extension_bytes}, &headers, &headers_count) != Code::kOk ||
+      headers.message_id.empty()) {
+    Status taken = writer_->append_message(append);
+    if (taken) count_backlog(frame.seq, frame.len);
+    return taken;
+  }
+  const std::span id(reinterpret_cast<const u8*>(headers.message_id.data()), headers.message_id.size());
+  const journal::MessageIdRecord judged =
+      duplicates_->judge(frame.seq, journal::hash_id(writer_->options().uuid, id), writer_->options().times().wall_ns,
+                         writer_->durable().next_seq);
+  append.id = &judged;
+  append.duplicate = judged.first != judged.seq;
+  if (append.duplicate) {
+    append.frame_flags &= ~(layout::kFrameExtension | layout::kFrameTimed);
+    append.bytes = {reinterpret_cast<const u8*>(&judged.first), sizeof judged.first};
+  }
+  if (Status taken = writer_->append_message(append); !taken) return taken;
+  MOORING_KILL_POINT("journal.judged");
+  count_backlog(frame.seq, append.bytes.size());
+  duplicates_->accept(judged);
+  layout::QueueState& state = files_->state();
+  A::store(state.ids_known, duplicates_->size(), std::memory_order_relaxed);
+  if (!append.duplicate) return {};
+  // DUPLICATE: before the marks pass it.
+  note_duplicate<A>(state, judged.seq, judged.first);
+  MOORING_KILL_POINT("journal.duplicate_noted");
   return {};
 }
 

@@ -30,13 +30,18 @@
 // of it, in the log and in a snapshot; while a group is being born none goes. max_backlog_bytes bounds what waits: then
 // nothing more is copied, the ring fills, and publishers wait or are refused until groups have settled some.
 //
+// DUPLICATES   A queue with a dedup window: each frame with a message_id is judged as it is copied
+// (journal/duplicate_filter.hpp). What was decided goes into the log in one block with the message; of a duplicate the
+// bytes do not. It is noted in ctl (queue/duplicates.hpp) before the marks pass it, so consumers skip it, and its
+// publisher learns whose it is.
+//
 // IF THE SUPERVISOR STOPS   as the table in journal/log_writer.hpp; the next one resumes at {log_mark, durable_seq}
 // (queue_recovery.hpp). Killed between log_mark and durable_seq: messages between the two are logged again.
 // Killed between settle_epoch and settled_epoch: who waits in ack_sync waits on, and the successor's first turn begins
 // a later epoch, looks at every word, and raises settled_epoch past what is waited for.
 //
 // TESTED BY  durable/durable_queue_test, durable/backlog_test, durable/durable_disk_test,
-// durable/durable_power_cut_test
+// durable/durable_power_cut_test, durable/dedup_test
 #pragma once
 
 #include <atomic>
@@ -44,11 +49,13 @@
 #include <deque>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <vector>
 
 #include "group/settled_scan.hpp"
 #include "journal/disk.hpp"
+#include "journal/duplicate_filter.hpp"
 #include "journal/log_writer.hpp"
 #include "journal/park_copies.hpp"
 #include "queue/queue.hpp"
@@ -105,6 +112,8 @@ class QueueJournal {
   // True if the block took something.
   bool copy_frames();
   Status append_next(bool* appended);
+  Status append_frame(const FrameView& frame);
+  Status append_judged(const FrameView& frame);
   bool must_spill();
   bool find_floor();
   Status append_spilled(bool* appended);
@@ -136,6 +145,7 @@ class QueueJournal {
   std::unique_ptr<journal::Disk> disk_;
   std::unique_ptr<journal::LogWriter> writer_;
   journal::BacklogReader reader_;  // of parked messages
+  std::optional<journal::DuplicateFilter> duplicates_;  // queues that look for them
   bool spsc_;
   bool spills_;    // the log takes only what holds up publishers
   bool delivers_;  // consumers wait for the mark: this thread wakes them

@@ -147,6 +147,11 @@ QueueKeeper::Group* QueueKeeper::group(u32 index) {
 std::unique_ptr<Redelivery> QueueKeeper::make_redelivery(u32 index, const GroupView& view) {
   Redelivery::Surroundings around;
   around.frame = [this, index](u64 seq, FrameView* frame) { return frame_of(index, seq, frame); };
+  if (layout::finds_duplicates(constants())) {
+    around.is_duplicate = [this](u64 seq) {
+      return durable_messages_ != nullptr ? durable_messages_->is_duplicate(seq) : std::nullopt;
+    };
+  }
   around.acked_seq = [this, index] { return acked_seq_of(index); };
   around.seat = [this](u32 seat_index) { return seat_index < constants().seats_max ? seat(seat_index) : nullptr; };
   around.holder = [this](u32 seat_index) {

@@ -206,6 +206,7 @@ class Rebuilding {
                               "`mooring journal verify` says what is left of the log",
                               queue_.name, seq, found.error().text));
     }
+    if (*found == journal::BacklogReader::Found::kDuplicate) return 0;  // killed before anybody knew; nobody wants it
     if (*found == journal::BacklogReader::Found::kLost) {
       spdlog::warn("queue {}: message {}, which waited beside the queue, is lost: the log was salvaged", queue_.name,
                    seq);

@@ -299,7 +299,22 @@ void Redelivery::take_failures(u64 now_ns) {
   repair_.step_base();
 }
 
+// Taken by a consumer that has not come to look yet whether it is one. Nobody is to see it, and nothing failed.
+Redelivery::Settling Redelivery::settle_duplicate(u64 seq, u64 word) {
+  if (!around_.is_duplicate) return Settling::kNoDuplicate;
+  const std::optional<bool> is_one = around_.is_duplicate(seq);
+  if (!is_one.has_value()) return Settling::kNotKnown;
+  if (!*is_one) return Settling::kNoDuplicate;
+  u64 expected = word;
+  (void)A::cas(view_.word(seq), expected, layout::make_word(view_.lap(seq), layout::Kind::kAcked, 0, 0),
+               std::memory_order_acq_rel);
+  return Settling::kSettled;
+}
+
 bool Redelivery::fail_in_window(u64 seq, u64 word, u64 now_ns) {
+  if (const Settling settled = settle_duplicate(seq, word); settled != Settling::kNoDuplicate) {
+    return settled == Settling::kSettled;
+  }
   const u32 aux = layout::word_aux(word);
   const FailReason reason = layout::nacked_reason(aux);
   const u32 seat = layout::word_owner(word);
@@ -351,6 +366,10 @@ bool Redelivery::place_message(u64 seq, u64* loc) {
 }
 
 bool Redelivery::park_straggler(u64 seq, u64 word) {
+  if (const Settling settled = settle_duplicate(seq, word); settled != Settling::kNoDuplicate) {
+    if (settled == Settling::kSettled) repair_.step_base();
+    return settled == Settling::kSettled;
+  }
   u64 loc = 0;
   const bool parked = repair_.park_straggler(seq, word, [&]() -> u64 { return place_message(seq, &loc) ? loc : 0; });
   if (parked) {

@@ -38,6 +38,7 @@
 
 #include <deque>
 #include <functional>
+#include <optional>
 #include <queue>
 #include <random>
 #include <string>
@@ -72,6 +73,8 @@ class Redelivery {
   // The queue around the group.
   struct Surroundings {
     std::function<bool(u64 seq, FrameView* frame)> frame;  // of a message in the window; false: it makes no sense
+    // May be null: never. Not known: it stays where it is.
+    std::function<std::optional<bool>(u64 seq)> is_duplicate;
     std::function<u64()> acked_seq;                        // exclusive groups: all below is acknowledged
     std::function<const layout::SeatHead*(u32 seat)> seat;  // with its mailbox behind; null: not made
     std::function<Holder(u32 seat)> holder;
@@ -132,6 +135,8 @@ class Redelivery {
   };
 
   void take_failures(u64 now_ns);
+  enum class Settling { kNoDuplicate, kSettled, kNotKnown };
+  Settling settle_duplicate(u64 seq, u64 word);
   bool fail_in_window(u64 seq, u64 word, u64 now_ns);
   FailedDelivery failure_of(FailReason reason, u32 failed_before, const Notice& notice);
   void read_times(u32 frame_flags, const u8* frame, u64 len, FailedDelivery* failure) const;

@@ -603,6 +603,10 @@ Result<Json> Supervisor::handle(Client& client, const Json& request) {
     if (!grant) return fail(grant.error());
     reply["lane"] = grant->lane;
     reply["generation"] = grant->generation;
+    // Whose message was a duplicate, and of which one, is read there.
+    if (layout::finds_duplicates((*keeper)->constants()) && durable_.has_value()) {
+      reply["log"] = durable_->log_path((*keeper)->name());
+    }
     return reply;
   }
   if (*op == "open_consumer") {
@@ -818,6 +822,12 @@ Result<Json> Supervisor::create_queue_request(const Client& client, const Json& 
     }
     if (have.max_backlog_bytes != plan->max_backlog_bytes) {
       return differs("max_backlog_bytes", have.max_backlog_bytes, plan->max_backlog_bytes);
+    }
+    if (have.dedup_window_ns != plan->dedup_window_ns) {
+      return differs("dedup_window_ns", have.dedup_window_ns, plan->dedup_window_ns);
+    }
+    if (have.dedup_max_messages != plan->dedup_max_messages) {
+      return differs("dedup_max_messages", have.dedup_max_messages, plan->dedup_max_messages);
     }
     if (have.lanes_max != plan->lanes_max) return differs("producers_max", have.lanes_max, plan->lanes_max);
     if (have.seats_max != plan->seats_max) return differs("consumers_max", have.seats_max - 1, plan->seats_max - 1);

@@ -18,6 +18,8 @@ struct Create {
   std::string lane = "0";
   std::string journal_quota = "0";
   std::string max_backlog = "0";
+  std::string dedup_window;
+  std::uint64_t dedup_max = 0;
   std::uint32_t producers = 0;
   std::uint32_t consumers = 0;
   std::uint32_t groups_max = 0;
@@ -62,6 +64,8 @@ int run(const Create& create, const Context& context) {
   options.lane_bytes = parse_size(create.lane);
   options.journal_quota_bytes = parse_size(create.journal_quota);
   options.max_backlog_bytes = parse_size(create.max_backlog);
+  if (!create.dedup_window.empty()) options.dedup_window_ns = parse_time(create.dedup_window);
+  options.dedup_max_messages = create.dedup_max;
   options.producers_max = create.producers;
   options.consumers_max = create.consumers;
   options.groups_max = create.groups_max;
@@ -137,6 +141,17 @@ void add_create(CLI::App& app, Context& context) {
   command->add_option(
       "--max-backlog", create->max_backlog,
       "of a durable or spilling queue: how much of its log may wait for its groups, like 10G (default 64G)");
+  command
+      ->add_option(
+          "--dedup-window", create->dedup_window,
+          "of a durable queue: a message-id that comes again within this time, like 10m, is a duplicate and is "
+          "not delivered (with --dedup-max alone: 10m; default off)")
+      ->check([](const std::string& text) -> std::string {
+        static_cast<void>(parse_time(text));
+        return "";
+      });
+  command->add_option("--dedup-max", create->dedup_max,
+                      "of a durable queue: how many message-ids it remembers (with --dedup-window alone: 65536)");
   command->add_option("--producers", create->producers, "most producers at a time");
   command->add_option("--consumers", create->consumers, "most consumers at a time");
   command->add_option("--groups", create->groups_max, "most groups");

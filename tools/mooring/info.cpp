@@ -57,6 +57,11 @@ void add_info(CLI::App& app, Context& context) {
                      report.journal_quota_bytes == 0 ? "none"
                                                      : fmt::format("{} bytes", report.journal_quota_bytes));
         }
+        if (report.dedup_max_messages != 0) {
+          fmt::print("duplicates        {} so far; it knows {} message-ids, for {:g} s, at most {}\n",
+                     report.duplicates, report.ids_known, static_cast<double>(report.dedup_window_ns) / 1e9,
+                     report.dedup_max_messages);
+        }
         if (report.max_backlog_bytes != 0) {
           fmt::print("largest backlog   {} bytes\n", report.max_backlog_bytes);
         }

@@ -243,6 +243,10 @@ QueueReport inspect_queue(const InstanceFiles& instance, const std::string& name
   report.lane_bytes = constants.lane_bytes;
   report.max_message_bytes = constants.max_message_bytes;
   report.max_backlog_bytes = constants.max_backlog_bytes;
+  report.dedup_window_ns = constants.dedup_window_ns;
+  report.dedup_max_messages = constants.dedup_max_messages;
+  report.duplicates = A::load(files.state().duplicates_total, std::memory_order_relaxed);
+  report.ids_known = A::load(files.state().ids_known, std::memory_order_relaxed);
   report.overflow = constants.overflow == layout::Overflow::kSpill    ? "spill"
                     : constants.overflow == layout::Overflow::kReject ? "reject"
                                                                       : "block";
@@ -435,6 +439,12 @@ Json to_json(const QueueReport& report) {
                {"high_water_total", report.high_water_total},
                {"path", report.where},
                {"groups", Json::array()}};
+  if (report.dedup_max_messages != 0) {
+    json["dedup_window_seconds"] = static_cast<double>(report.dedup_window_ns) / 1e9;
+    json["dedup_max_messages"] = report.dedup_max_messages;
+    json["dedup_ids_known"] = report.ids_known;
+    json["duplicates_total"] = report.duplicates;
+  }
   if (!report.journal.empty()) {
     json["deliver"] = report.deliver;
     json["journal"] = report.journal;

@@ -80,6 +80,10 @@ struct QueueReport {
   std::uint64_t durable_seq = 0;
   std::uint64_t journal_quota_bytes = 0;  // 0: no bound
   std::uint64_t max_backlog_bytes = 0;    // 0: volatile
+  std::uint64_t dedup_window_ns = 0;      // 0: it does not look for duplicates, as all that follow
+  std::uint64_t dedup_max_messages = 0;
+  std::uint64_t duplicates = 0;
+  std::uint64_t ids_known = 0;
   std::uint64_t published = 0;
   std::uint64_t bytes_published = 0;
   std::uint64_t blocked_ns = 0;

@@ -11,6 +11,7 @@
 
 #include "command.hpp"
 #include "headers.hpp"
+#include "journal/backlog_reader.hpp"
 #include "journal/posix_disk.hpp"
 #include "journal/recovery.hpp"
 #include "journal/segment_pool.hpp"
@@ -50,6 +51,7 @@ std::string type_name(RecordType type) {
     case RecordType::kGroup: return "group";
     case RecordType::kSnapshot: return "snapshot";
     case RecordType::kSeal: return "seal";
+    case RecordType::kMessageId: return "message id";
   }
   return fmt::format("type {}", static_cast<unsigned>(type));
 }
@@ -92,6 +94,15 @@ class Dumper : public LogVisitor {
     }
   }
   void message(const MessageView& message) override {
+    if ((message.record_flags & journal::kMessageDuplicate) != 0) {
+      const std::uint64_t first = journal::BacklogReader::duplicate_of(message);
+      if (json_) {
+        print_json({{"record", "duplicate"}, {"seq", message.seq}, {"lane", message.lane}, {"first_seq", first}});
+      } else {
+        fmt::print("    duplicate {}  lane {}  of message {}\n", message.seq, message.lane, first);
+      }
+      return;
+    }
     const StoredMessage logged = stored_message(message.seq, message.frame_flags, message.bytes);
     const std::span payload(static_cast<const std::uint8_t*>(logged.message.data), logged.message.size);
     const bool has_headers = logged.has_headers;

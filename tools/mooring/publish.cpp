@@ -164,12 +164,21 @@ int run(const Publish& publish, const Context& context) {
                                                "and the disk well?",
                                                published, progress.count()));
   }
+  // Only a single message has an id, so it is the last one if any.
+  std::uint64_t first_seq = seq;
+  const bool asks = durable && !publish.headers.message_id.empty() && progress.count() == 1;
+  const bool duplicate = asks && mooring_first_seq(producer.get(), seq, &first_seq) == MOORING_DUPLICATE;
   if (context.json) {
-    print_json({{"queue", publish.queue},
-                {"published", published},
-                {"acknowledged", progress.count()},
-                {"bytes", bytes},
-                {"last_seq", published != 0 ? Json(seq) : Json()}});
+    Json json = {{"queue", publish.queue},
+                 {"published", published},
+                 {"acknowledged", progress.count()},
+                 {"duplicates", duplicate ? 1 : 0},
+                 {"bytes", bytes},
+                 {"last_seq", published != 0 ? Json(seq) : Json()}};
+    if (duplicate) json["first_seq"] = first_seq;
+    print_json(json);
+  } else if (duplicate) {
+    fmt::print("1 published, a duplicate: message {} had this message-id first, and is on the disk\n", first_seq);
   } else if (durable) {
     fmt::print("{} published, {} of them on the disk\n", published, progress.count());
   } else {
