@@ -1,5 +1,5 @@
-// Reads messages of a queue without a seat: takes nothing, holds up nobody, and works with every process dead. Lanes and
-// order ring are mapped read-only; what has left memory of a queue with a log is read there.
+// Reads messages of a queue without a seat: takes nothing, holds up nobody, and works with every process dead. Lanes
+// and order ring are mapped read-only; what has left memory of a queue with a log is read there.
 //
 // Nothing pins what is read, so publishers may overwrite it at any time. Every read is a copy that counts only if
 // `reclaim` of its lane still is at or below the message afterwards (RECLAIMED, ring/), as for a consumer that may be
