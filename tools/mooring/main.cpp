@@ -4,6 +4,7 @@
 #include <iostream>
 
 #include "command.hpp"
+#include "operator_commands.hpp"
 
 int main(int argc, char** argv) {
   CLI::App app{"mooring: queues in shared memory, between the processes of one host."};
@@ -18,6 +19,7 @@ int main(int argc, char** argv) {
   mooring::cli::add_info(app, context);
   mooring::cli::add_publish(app, context);
   mooring::cli::add_receive(app, context);
+  mooring::cli::add_operator_commands(app, context);
   mooring::cli::add_consumers(app, context);
   mooring::cli::add_rm(app, context);
   mooring::cli::add_group_settings(app, context);
