@@ -14,7 +14,7 @@ inline constexpr u64 kMagic = 0x00474e49524f4f4dULL;
 // Raise this with any change to any struct in this room, released or not, and say what changed in
 // docs/decisions/0001-shared-layout.md. A process refuses files of another version (kVersion error): shared memory
 // lives at most until the next boot, so there is nothing to migrate.
-inline constexpr u32 kLayoutVersion = 5;
+inline constexpr u32 kLayoutVersion = 6;
 
 enum class FileKind : u32 {
   kInstance = 1,

@@ -124,6 +124,8 @@ class QueueJournal {
   void retire();
   Status flush();
   void announce();
+  void count_flushes();
+  void measure();
   void settle_asks();
   void take_trouble(const Error& error);
   void set_life(layout::JournalLife life);
@@ -163,6 +165,8 @@ class QueueJournal {
   std::vector<u8> spilled_;    // a private copy of a frame that may be overwritten under us
   u64 disk_full_since_ns_ = 0;
   u64 retired_ns_ = 0;
+  u64 syncs_counted_ = 0;
+  u64 errors_counted_ = 0;
   std::string copy_trouble_;  // said once
 
   std::atomic<bool> stopping_{false};
