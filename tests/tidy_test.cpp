@@ -39,6 +39,8 @@ const std::map<std::string, std::vector<std::string>> kArrows = {
     {"segment", {"layout", "platform"}},
     {"ring", {"layout", "platform"}},
     {"group", {"ring"}},
+    {"inspect", {"group", "segment", "delivery"}},
+    {"metrics", {"inspect"}},
     {"queue", {"group", "message", "segment", "journal"}},
     {"supervisor", {"queue", "journal", "delivery"}},
     {"worker", {"queue"}},

@@ -3,7 +3,8 @@
 //   0      FileHead
 //   128    QueueConstants   what never changes after creation
 //   1024   QueueState       what changes
-//   2560   GroupSlot[groups_max], then LaneSlot[lanes_max], then SeatSlot[seats_max]
+//   2560   TailTimes        how far the queue had come, and when
+//   3584   GroupSlot[groups_max], then LaneSlot[lanes_max], then SeatSlot[seats_max]
 #pragma once
 
 #include "layout/file_head.hpp"
@@ -86,6 +87,12 @@ struct QueueState {
   u64 settle_epoch;                  // +1 before the settlements are looked at
   u64 settled_epoch;                 // settlements made before epoch e began are on the disk once this is e
   u64 journal_life;                  // JournalLife
+  // Figures of the journal, for metrics.
+  u64 journal_syncs_total;
+  u64 journal_errors_total;   // segments that took a failed write or flush, mended or not
+  u64 journal_bytes;          // gauges: on the disk, with the reserve
+  u64 journal_segments;       // that are not free yet
+  u64 journal_backlog_bytes;  // of messages that some group has not settled
   // Queues that look for duplicates; written by the journal's thread before `durable_seq` passes what they are about.
   alignas(kLineBytes) u64 newest_duplicate_seq;  // no later message is one
   u64 duplicates_total;
@@ -93,6 +100,19 @@ struct QueueState {
   alignas(kLineBytes) DuplicateNote duplicates[kDuplicateNotes];  // the newest ones, duplicates_total mod their count
 };
 static_assert(sizeof(QueueState) == 12 * kLineBytes);
+
+// When messages came, without a clock on the fast path: at its looks the supervisor notes how far the queue had come.
+// A message is as old as the first sample behind it (segment/tail_times.hpp).
+inline constexpr u32 kTailSamples = 63;
+struct TailTimes {
+  u64 version;  // TAIL_TIMES: odd while it is written
+  u64 count;
+  struct Sample {
+    u64 seq;          // everything below was there
+    u64 boottime_ns;  // at this time
+  } samples[kTailSamples];
+};
+static_assert(sizeof(TailTimes) == 8 * kLineBytes);
 
 // A slot's life word: generation:32 | life:32. The generation goes up with each grant, so that "closed" notices of an
 // earlier owner are never taken for the present one's.
@@ -153,6 +173,36 @@ inline constexpr u32 kBreakerBits = kGroupPausedByBreaker | kGroupCanary | (255U
 // out what comes next, once for each number.
 inline constexpr u64 kCanaryInTable = u64{1} << 63;
 
+// How the process of a consumer ended that died with its handle open.
+enum class CrashKind : u32 {
+  kUnknown = 0,
+  kExit = 1,  // it ended by itself
+  kKill = 2,
+  kSegv = 3,
+  kAbrt = 4,
+  kBus = 5,
+  kIll = 6,
+  kFpe = 7,
+  kTerm = 8,
+  kInt = 9,
+  kOtherSignal = 10,
+};
+inline constexpr u32 kCrashKindMax = 10;
+
+// What consumers did, as their seats count it. A group's figure is `carried` in its slot plus the counters of all seats
+// whose last owner was of that group. When a seat goes from one group to another its counters are added to `carried` of
+// the one and taken from that of the other, so that may be "negative" (group/seat_totals.hpp).
+struct SeatTotals {
+  u64 delivered;
+  u64 redelivered;
+  u64 acked;
+  u64 nacked;
+  u64 rejected;
+  u64 released;
+  u64 stale;
+  u64 bytes_delivered;
+};
+
 // Written by the supervisor alone, read by metrics and `info`; a kill may leave one of them one short.
 struct GroupCounters {
   u64 waiting;      // gauges: messages in the park store that wait for a retry or for their time
@@ -168,9 +218,11 @@ struct GroupCounters {
   u64 store_full_total;  // looks at which a failed message had to wait for room in the park store
   u64 breaker_opened_total;
   u64 stuck_killed_total;  // processes that stuck = kill ended
-  u64 reserved[14];
+  u64 consumer_crashes_total[kCrashKindMax + 1];  // by CrashKind
+  SeatTotals carried;
+  u64 reserved[11];
 };
-static_assert(sizeof(GroupCounters) == 3 * kLineBytes);
+static_assert(sizeof(GroupCounters) == 4 * kLineBytes);
 
 struct GroupSlot {
   u64 slot;
@@ -186,7 +238,7 @@ struct GroupSlot {
   alignas(kLineBytes) GroupPolicy policy;
   alignas(kLineBytes) GroupCounters counters;
 };
-static_assert(sizeof(GroupSlot) == 6 * kLineBytes);
+static_assert(sizeof(GroupSlot) == 7 * kLineBytes);
 static_assert(__builtin_offsetof(GroupSlot, policy) == kLineBytes);
 static_assert(__builtin_offsetof(GroupSlot, counters) == 3 * kLineBytes);
 
@@ -219,12 +271,14 @@ struct CtlHead {
   FileHead head;
   QueueConstants constants;
   alignas(1024) QueueState state;
+  TailTimes tail_times;
 };
 static_assert(__builtin_offsetof(CtlHead, constants) == 128);
 static_assert(__builtin_offsetof(CtlHead, state) == 1024);
+static_assert(__builtin_offsetof(CtlHead, tail_times) == 2560);
 
-inline constexpr u64 kCtlGroupsOffset = 2560;
-static_assert(kCtlGroupsOffset >= 1024 + sizeof(QueueState));
+inline constexpr u64 kCtlGroupsOffset = 3584;
+static_assert(kCtlGroupsOffset >= sizeof(CtlHead));
 constexpr u64 ctl_lanes_offset(u64 groups_max) { return kCtlGroupsOffset + groups_max * sizeof(GroupSlot); }
 constexpr u64 ctl_seats_offset(u64 groups_max, u64 lanes_max) {
   return ctl_lanes_offset(groups_max) + lanes_max * sizeof(LaneSlot);

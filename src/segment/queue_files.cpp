@@ -141,6 +141,9 @@ Result<QueueFiles> QueueFiles::attach(const File& shared_directory, uid_t owner,
 }
 
 layout::QueueState& QueueFiles::state() const { return reinterpret_cast<layout::CtlHead*>(ctl_.data())->state; }
+layout::TailTimes& QueueFiles::tail_times() const {
+  return reinterpret_cast<layout::CtlHead*>(ctl_.data())->tail_times;
+}
 layout::GroupSlot& QueueFiles::group_slot(u32 index) const {
   MOORING_CHECK(index < constants_.groups_max);
   return reinterpret_cast<layout::GroupSlot*>(ctl_.data() + layout::kCtlGroupsOffset)[index];

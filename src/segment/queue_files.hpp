@@ -64,6 +64,7 @@ class QueueFiles {
 
   // An `index` has been compared with constants() before. These are shared memory, writable for the supervisor only.
   layout::QueueState& state() const;
+  layout::TailTimes& tail_times() const;
   layout::GroupSlot& group_slot(u32 index) const;
   layout::LaneSlot& lane_slot(u32 index) const;
   layout::SeatSlot& seat_slot(u32 index) const;

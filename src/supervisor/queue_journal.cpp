@@ -640,6 +640,7 @@ void QueueJournal::announce() {
   // Snapshots and seals flush what was appended by themselves.
   durable_position_ = durable.next_seq == writer_->next_seq() ? lane_at_.position : sent_position_;
   A::store(state.log_mark, durable.log_pos, std::memory_order_release);
+  count_flushes();
   MOORING_KILL_POINT("journal.log_mark");
   if (durable.next_seq == before) return;
   // DURABLE: release, after the flush.
@@ -656,6 +657,25 @@ void QueueJournal::announce() {
   if (A::load(files_->wake()->room.sleepers, std::memory_order_relaxed) != 0) {
     wake_sleepers(files_->wake()->room, ~u32{0} >> 1);
   }
+}
+
+// Figures for metrics. They go on over restarts, so what the log's writer counts from zero is added.
+void QueueJournal::count_flushes() {
+  layout::QueueState& state = files_->state();
+  const journal::LogCounters& now = writer_->counters();
+  const auto add = [](u64& total, u64 more) {
+    if (more != 0) A::store(total, A::load(total, std::memory_order_relaxed) + more, std::memory_order_relaxed);
+  };
+  // A log that spills is never flushed.
+  if (!spills_) add(state.journal_syncs_total, now.syncs - std::exchange(syncs_counted_, now.syncs));
+  add(state.journal_errors_total, now.segments_poisoned - std::exchange(errors_counted_, now.segments_poisoned));
+}
+
+void QueueJournal::measure() {
+  layout::QueueState& state = files_->state();
+  A::store(state.journal_bytes, writer_->total_bytes(), std::memory_order_relaxed);
+  A::store(state.journal_segments, u64{writer_->retained().size()} + 1, std::memory_order_relaxed);
+  A::store(state.journal_backlog_bytes, backlog_bytes(), std::memory_order_relaxed);
 }
 
 void QueueJournal::wake_delivery(u64 count) {
@@ -699,6 +719,7 @@ void QueueJournal::take_trouble(const Error& error) {
   if (failed_) return;
   failed_ = true;
   set_life(layout::JournalLife::kFailed);
+  count_flushes();
   {
     const std::lock_guard lock(mutex_);
     trouble_ = error.text;
@@ -739,6 +760,7 @@ void QueueJournal::retire() {
     }
   }
   ask_for_segments();
+  measure();
 }
 
 void QueueJournal::ask_for_segments() {

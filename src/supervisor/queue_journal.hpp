@@ -134,6 +134,8 @@ class QueueJournal {
   void ask_for_segments();
   Status flush();
   void announce();
+  void count_flushes();
+  void measure();
   void settle_asks();
   void take_trouble(const Error& error);
   void set_life(layout::JournalLife life);
@@ -175,6 +177,8 @@ class QueueJournal {
   u64 disk_full_since_ns_ = 0;
   u64 retired_ns_ = 0;
   u64 segment_seen_ = 0;  // the one that was written when segments were last asked for
+  u64 syncs_counted_ = 0;
+  u64 errors_counted_ = 0;
   std::string copy_trouble_;  // said once
 
   std::atomic<bool> stopping_{false};

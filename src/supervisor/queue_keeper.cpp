@@ -8,10 +8,13 @@
 #include <cstring>
 
 #include "base/kill_point.hpp"
+#include "delivery/crash_kind.hpp"
 #include "group/seat_progress.hpp"
+#include "group/seat_totals.hpp"
 #include "platform/fault_guard.hpp"
 #include "queue/sleeper.hpp"
 #include "segment/names.hpp"
+#include "segment/tail_times.hpp"
 #include "supervisor/group_name.hpp"
 #include "supervisor/queue_fill.hpp"
 
@@ -395,6 +398,7 @@ Result<bool> QueueKeeper::create_group(const std::string& name, layout::GroupMod
     slot.breaker_until_boottime_ns = 0;
     slot.policy = default_policy();
     slot.counters = layout::GroupCounters{};
+    forget_counters_of_seats(index);
     A::store(slot.quota, kQuotaMost, std::memory_order_relaxed);
     set_slot(slot.slot, layout::slot_generation(slot.slot) + 1, layout::SlotLife::kEntering);
     MOORING_KILL_POINT("keeper.group_entered");
@@ -714,6 +718,7 @@ Result<SeatGrant> QueueKeeper::open_consumer(const std::string& group_name, cons
     MOORING_KILL_POINT("keeper.seat_made");
     slot.made = 1;
   }
+  carry_counters(found, *group_index);
   // What its owner before left is put down as that one's, not as this one's.
   if (slot.group < constants().groups_max && groups_[slot.group].failures) {
     static_cast<void>(look_at_group(slot.group, /*pressure=*/false));
@@ -731,6 +736,27 @@ Result<SeatGrant> QueueKeeper::open_consumer(const std::string& group_name, cons
   MOORING_KILL_POINT("keeper.seat_live");
   deal_quotas(*group_index);
   return SeatGrant{found, generation, *group_index};
+}
+
+// The counters of a seat are its group's; they stay with it when the seat goes to another one (layout::SeatTotals).
+void QueueKeeper::carry_counters(u32 seat_index, u32 to_group) {
+  const u32 from_group = files_->seat_slot(seat_index).group;
+  const layout::SeatHead* head = seat(seat_index);
+  if (head == nullptr || from_group == to_group) return;
+  const layout::SeatTotals totals = seat_totals(*head);
+  if (from_group < constants().groups_max) {
+    add_totals(files_->group_slot(from_group).counters.carried, totals, /*sign=*/1);
+  }
+  add_totals(files_->group_slot(to_group).counters.carried, totals, /*sign=*/-1);
+}
+
+// A new group in the slot of an old one: what seats did for that one is not its own.
+void QueueKeeper::forget_counters_of_seats(u32 group_index) {
+  for (u32 index = 1; index < constants().seats_max; ++index) {
+    const layout::SeatHead* head = seat(index);
+    if (head == nullptr || files_->seat_slot(index).group != group_index) continue;
+    add_totals(files_->group_slot(group_index).counters.carried, seat_totals(*head), /*sign=*/-1);
+  }
 }
 
 Status QueueKeeper::close_consumer(const ProcessIdentity& owner, u32 index, u32 generation) {
@@ -772,12 +798,28 @@ void QueueKeeper::free_seat(u32 index) {
   if (known != nullptr) deal_quotas(group_index);
 }
 
+void QueueKeeper::count_crash(u32 seat_index, std::optional<u32> wait_status) {
+  const layout::SeatSlot& slot = files_->seat_slot(seat_index);
+  const layout::SeatHead* head = seat(seat_index);
+  const u32 generation = layout::slot_generation(slot.slot);
+  // OPENED, CLOSED: acquire, as in free_closed. It never had the handle, or had closed it: nothing crashed here.
+  if (head == nullptr || slot.group >= constants().groups_max ||
+      A::load(head->opened, std::memory_order_acquire) != generation ||
+      A::load(head->closed, std::memory_order_acquire) == generation) {
+    return;
+  }
+  u64& total =
+      files_->group_slot(slot.group).counters.consumer_crashes_total[static_cast<u32>(crash_kind(wait_status))];
+  A::store(total, A::load(total, std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+}
+
 void QueueKeeper::owner_died(const ProcessIdentity& owner, std::optional<u32> wait_status) {
   for (u32 index = 1; index < constants().seats_max; ++index) {
     const layout::SeatSlot& slot = files_->seat_slot(index);
     if (layout::slot_life(slot.slot) == layout::SlotLife::kLive &&
         ProcessIdentity{slot.pid, slot.start_time_ticks} == owner) {
       if (wait_status.has_value()) seat_exits_[index] = layout::kExitKnown | *wait_status;
+      count_crash(index, wait_status);
       free_seat(index);
     }
   }
@@ -1105,6 +1147,24 @@ void QueueKeeper::look_at_fill(u64 now_ns, u64 moved) {
   }
 }
 
+// For the ages of messages (segment/tail_times.hpp).
+void QueueKeeper::note_tail_now(u64 now_ns, u64 published) {
+  // At rest as well, if seldom: a producer may have counted its message before it could be found.
+  if (now_ns - tail_noted_ns_ < (published == tail_noted_at_ ? kRestMostNs : kFillEveryNs)) return;
+  LaneCursor lane_tail;
+  const std::optional<u64> tail = tail_now(&lane_tail);
+  if (!tail.has_value()) return;
+  tail_noted_at_ = published;
+  tail_noted_ns_ = now_ns;
+  u64 oldest = ~u64{0};
+  for (u32 index = 0; index < groups_.size(); ++index) {
+    if (!groups_[index].mapped) continue;
+    oldest = std::min(oldest, is_competing(index) ? A::load(groups_[index].view.head->base, std::memory_order_relaxed)
+                                                  : acked_seq_of(index));
+  }
+  note_tail(files_->tail_times(), queue_->is_spsc() ? lane_tail.seq : *tail, oldest, boottime_ns());
+}
+
 // True: something there needs a look soon.
 bool QueueKeeper::look_at_group(u32 index, bool pressure) {
   Group* known = group(index);
@@ -1179,6 +1239,7 @@ u64 QueueKeeper::tick(u64 now_ns, bool bell) {
 
   u64 nacks = 0;
   u64 seen = 0;
+  u64 published = 0;
   u64 stand_ns = ~u64{0};
   for (u32 index = 1; index < constants().seats_max; ++index) {
     const layout::SeatHead* head = seat(index);
@@ -1195,8 +1256,9 @@ u64 QueueKeeper::tick(u64 now_ns, bool bell) {
     if (slot.made == 0) continue;
     const LaneView* view = lane(index);
     if (view == nullptr) continue;
-    seen += A::load(view->head->messages_published, std::memory_order_relaxed);
+    published += A::load(view->head->messages_published, std::memory_order_relaxed);
   }
+  seen += published;
   free_closed();
   const bool nacked = nacks != nacks_seen_;
   nacks_seen_ = nacks;
@@ -1210,6 +1272,7 @@ u64 QueueKeeper::tick(u64 now_ns, bool bell) {
   }
   free_left_lanes();
   look_at_fill(now_ns, seen);
+  note_tail_now(now_ns, published);
   rest_ns_ = busy ? kTickNs : std::min(std::max(rest_ns_ * 2, kTickNs), kRestMostNs);
   u64 rest_ns = std::min(rest_ns_, stand_ns);
   const u64 now_boottime_ns = boottime_ns();

@@ -182,6 +182,10 @@ class QueueKeeper {
   bool look_at_group(u32 index, bool pressure);
   bool any_lane_blocked() const;
   void look_at_fill(u64 now_ns, u64 moved);
+  void note_tail_now(u64 now_ns, u64 published);
+  void carry_counters(u32 seat_index, u32 to_group);
+  void forget_counters_of_seats(u32 group_index);
+  void count_crash(u32 seat_index, std::optional<u32> wait_status);
   std::string slowest_text();
   std::string holder_text(u32 pid) const;
   void set_slot(u64& slot, u32 generation, layout::SlotLife life);
@@ -215,6 +219,8 @@ class QueueKeeper {
   Watermark watermark_;
   u64 filled_ns_ = 0;           // when that was looked at,
   u64 filled_fingerprint_ = 0;  // and what had moved until then
+  u64 tail_noted_ns_ = 0;       // when the end of the queue was noted,
+  u64 tail_noted_at_ = ~u64{0};  // and what had been published until then
   u64 next_look_ns_ = 0;
   std::unique_ptr<DurableMessages> durable_messages_;  // durable queues
   std::unique_ptr<QueueJournal> journal_;              // ends first

@@ -240,6 +240,16 @@ class Service {
       if (!read_log()) return false;
     }
   }
+  // Reads the log on until `text` comes; the word behind it.
+  std::string word_after(const std::string& text) {
+    if (!logged(text)) return {};
+    for (;;) {
+      if (const auto end = said_.find_first_of(" \n", read_to_); end != std::string::npos) {
+        return said_.substr(read_to_, end - read_to_);
+      }
+      if (!read_log()) return {};
+    }
+  }
   pid_t pid_in_file() const {
     std::ifstream file(path_ + "/mooringd.pid");
     pid_t pid = -1;

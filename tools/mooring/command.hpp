@@ -65,6 +65,9 @@ void add_group_settings(CLI::App& app, Context& context);
 void add_dlq(CLI::App& app, Context& context);
 void add_journal(CLI::App& app, Context& context);
 void add_journal_salvage(CLI::App& journal, Context& context);  // a subcommand of it
+void add_stats(CLI::App& app, Context& context);
+void add_check(CLI::App& app, Context& context);
+void add_metrics(CLI::App& app, Context& context);
 void add_bench(CLI::App& app, Context& context);
 void add_shutdown(CLI::App& app, Context& context);
 

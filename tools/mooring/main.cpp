@@ -25,6 +25,9 @@ int main(int argc, char** argv) {
   mooring::cli::add_group_settings(app, context);
   mooring::cli::add_dlq(app, context);
   mooring::cli::add_journal(app, context);
+  mooring::cli::add_stats(app, context);
+  mooring::cli::add_check(app, context);
+  mooring::cli::add_metrics(app, context);
   mooring::cli::add_bench(app, context);
   mooring::cli::add_shutdown(app, context);
   try {

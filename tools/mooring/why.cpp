@@ -7,9 +7,6 @@
 namespace mooring::cli {
 namespace {
 
-// Without ack_wait: from when on somebody may want to know.
-constexpr std::uint64_t kStandsNs = 30 * kNsPerSecond;
-
 std::string seconds(std::uint64_t ns) { return fmt::format("{:.1f} s", static_cast<double>(ns) / 1e9); }
 std::string messages(std::uint64_t count) { return fmt::format("{} message{}", count, count == 1 ? "" : "s"); }
 std::string who(const HolderReport& holder) {
@@ -44,9 +41,9 @@ Reason explain_consumer(const QueueReport& report, const HolderReport& holder) {
   }
   const bool holds = holder.in_flight != 0;
   const bool has_ack_wait = group != nullptr && group->ack_wait_ns != 0;
-  const std::uint64_t patience = has_ack_wait ? group->ack_wait_ns : kStandsNs;
+  std::uint64_t patience = 0;
   // What was taken from it by ack_wait it no longer holds; its application still has it.
-  if ((holds || holder.handling) && holder.standing_ns > patience) {
+  if (is_stuck(report, holder, &patience)) {
     return {"stuck", fmt::format("stuck: it runs, and {} (ack_wait is {})", in_hand(holder),
                                  has_ack_wait ? seconds(patience) : "off")};
   }

@@ -18,12 +18,14 @@
 #include <cstdio>
 #include <string>
 
+#include "metrics_endpoint.hpp"
 #include "segment/instance_paths.hpp"
 #include "supervisor/supervisor.hpp"
 
 namespace {
 
 constexpr int kExitFailed = 1;
+constexpr int kExitUsage = 2;
 constexpr int kExitTaken = 3;
 
 mooring::Supervisor* running = nullptr;
@@ -102,12 +104,17 @@ int main(int argc, char** argv) {
   double idle_seconds = 10;
   std::string log_level = "info";
   std::string mode = "0600";
+  std::string metrics = "off";
   app.add_option("--instance", options.path,
                  "directory of the instance (default: MOORING_INSTANCE, else the system's)");
   app.add_flag("--background", background, "leave the terminal once it serves");
   app.add_flag("--exit-when-idle", options.exit_when_idle, "leave when nobody is connected and nobody holds anything");
   app.add_option("--idle-seconds", idle_seconds, "how long idle before leaving")->check(CLI::Range(0.01, 86400.0));
   app.add_option("--socket-mode", mode, "permission bits of the control socket, octal")->capture_default_str();
+  app.add_option("--metrics", metrics,
+                 "serve Prometheus metrics over HTTP at ADDRESS:PORT, a PORT alone is of 127.0.0.1; off: not at all")
+      ->envname("MOORING_METRICS")
+      ->capture_default_str();
   app.add_option("--log-level", log_level, "trace, debug, info, warn, error")
       ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error"}))
       ->capture_default_str();
@@ -157,11 +164,19 @@ int main(int argc, char** argv) {
     report(report_fd, status, fmt::format("mooringd: {}\n", supervisor.error().text));
     return status;
   }
+  const mooring::Result<std::unique_ptr<mooring::MetricsEndpoint>> endpoint =
+      mooring::MetricsEndpoint::open(metrics, (*supervisor)->path());
+  if (!endpoint) {
+    const int status = endpoint.error().code == mooring::Code::kBadArgument ? kExitUsage : kExitFailed;
+    report(report_fd, status, fmt::format("mooringd: {}\n", endpoint.error().text));
+    return status;
+  }
   running = supervisor->get();
   struct sigaction action {};
   action.sa_handler = on_signal;
   ::sigaction(SIGTERM, &action, nullptr);
   ::sigaction(SIGINT, &action, nullptr);
+  if (*endpoint) spdlog::info("metrics at {}", (*endpoint)->url());
   spdlog::info("mooringd {} serves {} ({} queues), pid {}", MOORING_VERSION_STRING, (*supervisor)->path(),
                (*supervisor)->queue_count(), ::getpid());
   report(report_fd, 0, "");
