@@ -69,7 +69,7 @@ TEST_F(Cli, AGroupStartsWhereItIsAskedTo) {
   EXPECT_EQ(refused.exit_code, 1);
   EXPECT_NE(refused.out.find("the next one to come is " + std::to_string(seq + 3)), std::string::npos) << refused.out;
   EXPECT_NE(run("mooring create q --group far --start yesterday 2>&1").exit_code, 0);
-  EXPECT_EQ(run("mooring info q").out.find("far"), std::string::npos);
+  EXPECT_EQ(run("mooring info q").out.find("far (competing)"), std::string::npos);
 }
 
 TEST_F(Cli, EachVerbSpeaksJson) {
