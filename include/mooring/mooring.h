@@ -219,6 +219,32 @@ MOORING_API int mooring_queue_remove(mooring_instance* instance, const char* que
  *           MOORING_ERR_BAD_ARGUMENT (a competing group on an spsc queue), MOORING_ERR_NO_SUCH_QUEUE */
 MOORING_API int mooring_group_create(mooring_instance* instance, const char* queue, const char* group, uint32_t mode);
 
+#define MOORING_START_TAIL 0u   /* what is published after the call returns */
+#define MOORING_START_OLDEST 1u /* the oldest message that the queue keeps, and all after it */
+#define MOORING_START_SEQ 2u    /* message `seq`, and all after it */
+
+typedef struct mooring_group_options {
+  size_t size;
+  uint32_t mode;  /* MOORING_MODE_...; competing as it comes, which an spsc queue has not */
+  uint32_t start; /* MOORING_START_...; 0: the tail */
+  uint64_t seq;   /* MOORING_START_SEQ: as mooring_publish and mooring_receive give it; else 0 */
+} mooring_group_options;
+MOORING_API void mooring_group_options_init(mooring_group_options* options, size_t size);
+
+/* mooring_group_create_with: mooring_group_create, beginning elsewhere than at the queue's end.
+ *   options   null: as it comes from _init, a competing group at the tail.
+ *   first     out, may be null: the message that the group begins with, or the next one to come; 0: the group was there
+ *             with the same mode, wherever it had begun.
+ * What is kept: of a durable queue what its log holds, also messages that every other group has acknowledged, until
+ * their segment of the log goes (there is no promise how long that is); of a volatile queue what some group has not
+ * acknowledged. From its birth on the group holds what it has not acknowledged, as any group does. What another group
+ * has as a retry or a dead letter is a message like any other to this one, if it is kept.
+ * Returns   as mooring_group_create. MOORING_ERR_BAD_ARGUMENT: `seq` is no longer kept, or not published yet: the
+ *           detail says which message a group can start at. MOORING_ERR_IO: the log cannot be read.
+ * Crash     the group is there, begun where it was asked to, or not at all: call again. */
+MOORING_API int mooring_group_create_with(mooring_instance* instance, const char* queue, const char* group,
+                                          const mooring_group_options* options, uint64_t* first);
+
 /* mooring_group_remove: what only this group still needed is let go. Refused while it has consumers (NO_SEAT), and for
  * the last group of a queue (BAD_ARGUMENT). */
 MOORING_API int mooring_group_remove(mooring_instance* instance, const char* queue, const char* group);

@@ -78,6 +78,15 @@ inline mooring_publish_options publish_options() noexcept {
   mooring_publish_options_init(&options, sizeof options);
   return options;
 }
+// Options of a group that begins at `seq`, or at a MOORING_START_... place.
+inline mooring_group_options group_options(std::uint32_t mode, std::uint32_t start, std::uint64_t seq = 0) noexcept {
+  mooring_group_options options;
+  mooring_group_options_init(&options, sizeof options);
+  options.mode = mode;
+  options.start = start;
+  options.seq = seq;
+  return options;
+}
 // For ids and keys. The text stays the caller's.
 inline mooring_slice as_slice(std::string_view text) noexcept { return {text.data(), text.size()}; }
 inline mooring_header as_header(std::string_view name, std::string_view value) noexcept {
@@ -291,6 +300,12 @@ class Instance {
   void remove_queue(const std::string& queue) { detail::checked(mooring_queue_remove(handle_.get(), queue.c_str())); }
   void create_group(const std::string& queue, const std::string& group, std::uint32_t mode) {
     detail::checked(mooring_group_create(handle_.get(), queue.c_str(), group.c_str(), mode));
+  }
+  // Beginning where the options say; returns the message it begins with, 0 where it was there with this mode.
+  std::uint64_t create_group(const std::string& queue, const std::string& group, const mooring_group_options& options) {
+    std::uint64_t first = 0;
+    detail::checked(mooring_group_create_with(handle_.get(), queue.c_str(), group.c_str(), &options, &first));
+    return first;
   }
   void remove_group(const std::string& queue, const std::string& group) {
     detail::checked(mooring_group_remove(handle_.get(), queue.c_str(), group.c_str()));

@@ -126,6 +126,9 @@ mooring_queue_options queue_defaults() {
   options.group_id = -1;
   return options;
 }
+mooring_group_options group_defaults() {
+  return {sizeof(mooring_group_options), MOORING_MODE_COMPETING, MOORING_START_TAIL, 0};
+}
 mooring_producer_options producer_defaults() {
   return {sizeof(mooring_producer_options), MOORING_WAIT_ADAPTIVE, 0, 0};
 }
@@ -365,6 +368,35 @@ int mooring_group_create(mooring_instance* instance, const char* queue, const ch
   return guarded([&] {
     return code_of(instance->instance->request(
         {{"op", "create_group"}, {"queue", queue}, {"group", group}, {"mode", mode}}));
+  });
+}
+
+void mooring_group_options_init(mooring_group_options* options, size_t size) {
+  init_options(options, size, group_defaults());
+}
+
+int mooring_group_create_with(mooring_instance* instance, const char* queue, const char* group,
+                              const mooring_group_options* options, uint64_t* first) {
+  if (first != nullptr) *first = 0;
+  if (instance == nullptr || queue == nullptr || group == nullptr) return bad("group_create_with: an argument is null");
+  mooring_group_options known = group_defaults();
+  if (!read_options(options, &known)) return bad(kBadOptions);
+  if (known.start > MOORING_START_SEQ) return bad("group_create_with: unknown start");
+  if (known.seq != 0 && known.start != MOORING_START_SEQ) {
+    return bad("group_create_with: seq is given, but start is not MOORING_START_SEQ");
+  }
+  return guarded([&] {
+    const auto reply = instance->instance->request({{"op", "create_group"},
+                                                    {"queue", queue},
+                                                    {"group", group},
+                                                    {"mode", known.mode},
+                                                    {"start", known.start},
+                                                    {"seq", known.seq}});
+    if (!reply) return code_of(reply);
+    const auto begins = mooring::number_member(*reply, "first", 0, ~mooring::u64{0});
+    if (!begins) return code_of(begins);
+    if (first != nullptr) *first = *begins;
+    return Code::kOk;
   });
 }
 

@@ -41,6 +41,18 @@ u64 effective_base(const GroupView& group) {
   return seq;
 }
 
+// The same for who must not come out below what anybody found before: consumers that take the group further under the
+// walk make effective_base() end early, at a word of a later lap, and then its base has moved. It stands still once
+// they have read what there is: a group that is being born holds the publishers.
+template <class A>
+u64 settled_base(const GroupView& group) {
+  for (;;) {
+    const u64 base = A::load(group.head->base, std::memory_order_acquire);  // FREED
+    const u64 settled = effective_base<A>(group);
+    if (A::load(group.head->base, std::memory_order_acquire) == base) return settled;
+  }
+}
+
 // The mark over `groups`, the live ones as of `epoch`; 0 if the epoch moved meanwhile (map the groups anew and ask
 // again), and 0 while a group is being born. `group_epoch` is the word in ctl.
 template <class A>

@@ -269,8 +269,6 @@ class QueueReader {
     report_.max_backlog_bytes = constants_.max_backlog_bytes;
     report_.dedup_window_ns = constants_.dedup_window_ns;
     report_.dedup_max_messages = constants_.dedup_max_messages;
-    report_.duplicates = figure(files_.state().duplicates_total);
-    report_.ids_known = figure(files_.state().ids_known);
     report_.overflow = constants_.overflow == layout::Overflow::kSpill    ? "spill"
                        : constants_.overflow == layout::Overflow::kReject ? "reject"
                                                                           : "block";
@@ -297,6 +295,8 @@ class QueueReader {
     }
     tail_times_ = read_tail_times(files_.tail_times());
     report_.fill_milli = figure(state.fill_milli);
+    report_.duplicates = figure(state.duplicates_total);
+    report_.ids_known = figure(state.ids_known);
     report_.above_high_water = figure(state.above_high_water) != 0;
     report_.high_water_total = figure(state.high_water_total);
     if (!layout::has_log(constants_)) return;

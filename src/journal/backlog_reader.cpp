@@ -273,6 +273,13 @@ Result<BacklogReader::Found> BacklogReader::find_from_once(u64 log_pos, u64 seq,
   return not_there("no message " + std::to_string(seq) + " behind the place that was noted of it");
 }
 
+Result<u64> BacklogReader::oldest(const LogMark& durable) {
+  if (Status known = refresh(durable); !known) return fail(known.error());
+  u64 oldest = durable.next_seq;
+  for (const auto& [number, segment] : segments_) oldest = std::min(oldest, segment->header.first_seq);
+  return oldest;
+}
+
 Result<BacklogReader::Found> BacklogReader::find(u64 seq, const LogMark& durable, MessageView* message) {
   if (seq >= durable.next_seq) {
     return not_there("message " + std::to_string(seq) + " is not announced; the log has come to " +

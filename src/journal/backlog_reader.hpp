@@ -51,6 +51,8 @@ class BacklogReader {
   // The message `seq`, below `durable.next_seq`. `durable` as announced: next_seq loaded first, then log_pos (it may be
   // further on). kCorrupt: it is not there, and should be. Others: the disk's.
   Result<Found> find(u64 seq, const LogMark& durable, MessageView* message);
+  // Every message from here on, below `durable.next_seq`, is in the log, or known to be lost.
+  Result<u64> oldest(const LogMark& durable);
   // The first one at or behind the block at `log_pos`, also a copy that was brought forward (kMessageCopy).
   Result<Found> find_from(u64 log_pos, u64 seq, const LogMark& durable, MessageView* message);
 

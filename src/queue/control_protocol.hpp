@@ -9,7 +9,8 @@
 //   hello            {protocol, membarrier, settled, name}  {protocol, pid, incarnation}   first on a connection
 //   create_queue     {queue, options}              {created: bool}    false: it is there with the same options
 //   remove_queue     {queue}                       {}
-//   create_group     {queue, group, mode}          {created: bool}
+//   create_group     {queue, group, mode, start, seq} {created: bool, first}   start: GroupStart::At, tail if missing;
+//                                                  first: the seq it begins with, 0 where it was there
 //   remove_group     {queue, group}                {}
 //   set_group        {queue, group, settings{}}    {}      all of the settings (delivery/policy.hpp), or none
 //   pause_group      {queue, group, pause: bool}   {}

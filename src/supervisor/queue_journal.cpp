@@ -358,6 +358,12 @@ u64 QueueJournal::backlog_bytes() {
   return backlog_end_ - std::min(backlog_end_, backlog_steps_.empty() ? u64{0} : backlog_steps_.front().log_pos);
 }
 
+// A group has begun further back than any before it.
+void QueueJournal::count_backlog_anew() {
+  backlog_steps_.assign(writer_->index().begin(), writer_->index().end());
+  backlog_end_ = writer_->durable().log_pos;
+}
+
 void QueueJournal::count_backlog(u64 seq, u64 message_bytes) {
   const u64 step_bytes = std::clamp<u64>(queue_->constants().max_backlog_bytes / 64, 4 << 10, 256 << 10);
   if (backlog_steps_.empty() || backlog_end_ - backlog_steps_.back().log_pos >= step_bytes) {
@@ -490,6 +496,7 @@ Status QueueJournal::append_groups() {
       guarded_.push_back(born.mapping.data());
     }
     known = std::move(born);
+    if (!backlog_steps_.empty() && known.written.base < backlog_steps_.front().seq) count_backlog_anew();
   }
   if (all_born) group_epoch_ = epoch;
   return {};
@@ -714,6 +721,16 @@ void QueueJournal::settle_asks() {
   wake_sleepers(files_->wake()->durable, ~u32{0} >> 1);
 }
 
+// A group wants to begin where the log does. GROUP_ENTERED: its epoch was raised before it asked, so retire() of this
+// thread sees it and lets everything be.
+void QueueJournal::tell_oldest() {
+  const std::lock_guard lock(mutex_);
+  if (oldest_asked_ == oldest_told_) return;
+  oldest_told_ = oldest_asked_;
+  oldest_ = reader_.oldest(writer_->durable());
+  changed_.notify_all();
+}
+
 void QueueJournal::take_trouble(const Error& error) {
   if (error.code == Code::kDiskFull || error.code == Code::kFull) return;  // control records wait; said where it began
   if (failed_) return;
@@ -810,6 +827,7 @@ bool QueueJournal::turn() {
     }
   }
   if (status) settle_asks();
+  tell_oldest();
   if (!status && status.error().code != Code::kDiskFull && status.error().code != Code::kFull) {
     take_trouble(status.error());
     return false;
@@ -912,6 +930,21 @@ void QueueJournal::prepare_segments() {
     }
     lock.lock();
   }
+}
+
+Result<u64> QueueJournal::oldest_kept(u64 timeout_ns) {
+  std::unique_lock lock(mutex_);
+  const u64 ask = ++oldest_asked_;
+  wake_sleepers(files_->wake()->journal, 1);
+  const bool done = changed_.wait_for(lock, std::chrono::nanoseconds(timeout_ns),
+                                      [&] { return oldest_told_ >= ask || !trouble_.empty(); });
+  if (oldest_told_ >= ask) return oldest_;
+  if (!done) {
+    return fail(Code::kTimeout, fmt::format("queue {}: its journal has not said in time what the log holds; the disk "
+                                            "is slow",
+                                            queue_->name()));
+  }
+  return fail(Code::kIo, fmt::format("queue {}: its journal failed: {}", queue_->name(), trouble_));
 }
 
 Status QueueJournal::write_groups(u64 timeout_ns) {

@@ -84,6 +84,10 @@ class QueueJournal {
   // Any thread: the messages in the log that some group has not settled, as far as the log was told.
   u64 backlog_bytes_now() const { return backlog_now_.load(std::memory_order_relaxed); }
 
+  // The oldest message that the log has. Once the caller has raised the group epoch and until every group is LIVE or
+  // gone again, it stays there. kTimeout, and what may befall a disk.
+  Result<u64> oldest_kept(u64 timeout_ns);
+
   // Groups came or went: returns when the log says so. kTimeout, kIo, kDiskFull.
   Status write_groups(u64 timeout_ns);
 
@@ -137,6 +141,8 @@ class QueueJournal {
   void count_flushes();
   void measure();
   void settle_asks();
+  void tell_oldest();
+  void count_backlog_anew();
   void take_trouble(const Error& error);
   void set_life(layout::JournalLife life);
   void wake_delivery(u64 count);
@@ -186,6 +192,9 @@ class QueueJournal {
   std::condition_variable changed_;
   u64 groups_asked_ = 0;  // guarded by mutex_, as the rest
   u64 groups_written_ = 0;
+  u64 oldest_asked_ = 0;
+  u64 oldest_told_ = 0;
+  Result<u64> oldest_ = u64{0};
   bool prepare_asked_ = true;
   std::string trouble_;  // why the journal takes nothing more; empty while it does
   std::vector<ParkNote> notes_;

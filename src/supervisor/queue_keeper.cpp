@@ -29,6 +29,8 @@ constexpr u32 kStragglerLooks = 2;             // unchanged for two ticks (core.
 constexpr u32 kStragglersPerLook = 512;        // bounds one look; the next is a tick away
 constexpr u32 kQuotaMost = 1024;
 constexpr u64 kFillEveryNs = 250 * kNsPerMs;  // one scan of the order ring: 60 us for 64 Ki cells
+// GroupSlot::start of a group that is ENTERING and asked for another place than the tail.
+constexpr u64 kBornElsewhere = ~u64{0};
 constexpr u64 kJournalWaitNs = 4 * kNsPerSecond;  // below a client's default request_timeout_ns
 
 Result<u64> file_inode(const File& directory, const std::string& name) {
@@ -372,7 +374,7 @@ std::optional<u64> QueueKeeper::tail_now(LaneCursor* lane_tail) {
   return cursor.position;
 }
 
-Result<bool> QueueKeeper::create_group(const std::string& name, layout::GroupMode mode) {
+Result<u64> QueueKeeper::create_group(const std::string& name, layout::GroupMode mode, const GroupStart& start) {
   if (Status status = check_name("group", name); !status) return fail(status.error());
   if (queue_->is_spsc() && mode != layout::GroupMode::kExclusive) {
     return fail(Code::kBadArgument, fmt::format("queue {} is spsc: its groups are exclusive; use an mpmc queue for "
@@ -380,7 +382,7 @@ Result<bool> QueueKeeper::create_group(const std::string& name, layout::GroupMod
                                                 name_));
   }
   if (const auto known = find_group(name); known.has_value()) {
-    if (files_->group_slot(*known).mode == mode) return false;
+    if (files_->group_slot(*known).mode == mode) return u64{0};
     return fail(Code::kExists, fmt::format("group {} of queue {} exists with mode {}", name, name_,
                                            is_competing(*known) ? "competing" : "exclusive"));
   }
@@ -392,7 +394,7 @@ Result<bool> QueueKeeper::create_group(const std::string& name, layout::GroupMod
     std::memset(slot.name, 0, sizeof slot.name);
     std::memcpy(slot.name, name.data(), name.size());
     slot.mode = mode;
-    slot.start = 0;
+    slot.start = start.at == GroupStart::At::kTail ? 0 : kBornElsewhere;
     slot.paused = 0;
     slot.canary = 0;
     slot.breaker_until_boottime_ns = 0;
@@ -405,23 +407,49 @@ Result<bool> QueueKeeper::create_group(const std::string& name, layout::GroupMod
     // GROUP_ENTERED: release, after the slot and before the start is taken (core.md A17).
     A::add(files_->state().group_epoch, u64{1}, std::memory_order_acq_rel);
     MOORING_KILL_POINT("keeper.group_epoch");
-    if (Status status = finish_birth(index); !status) return fail(status.error());
+    const Result<Place> born = finish_birth(index, start);
+    if (!born) {
+      // Left ENTERING it would hold every publisher.
+      finish_removal(index);
+      return fail(born.error());
+    }
     // A power cut must not take back what is said to be there.
     if (Status written = write_groups(); !written) return fail(written.error());
-    return true;
+    return born->seq;
   }
   return fail(Code::kNoSeat, fmt::format("queue {} has all its {} groups; remove one (`mooring rm {} --group "
                                          "GROUP`), or create the queue anew with a larger groups_max",
                                          name_, constants().groups_max, name_));
 }
 
-Status QueueKeeper::finish_birth(u32 index) {
+Result<QueueKeeper::Place> QueueKeeper::finish_birth(u32 index, const GroupStart& start) {
   layout::GroupSlot& slot = files_->group_slot(index);
   Group* born = group(index);
   if (born == nullptr) return fail(Code::kIo, fmt::format("queue {}: cannot map the new group", name_));
   // The full fence between the epoch and the bases: a publisher either sees the epoch after its bases, or computed its
   // mark before any base that is read here.
   A::full_fence();
+  Result<Place> place = tail_place(index);
+  if (place && start.at != GroupStart::At::kTail) place = place_asked(index, start, *place);
+  if (!place) return place;
+  MOORING_KILL_POINT("keeper.group_placed");
+  initialise_words(born->view, place->seq);
+  A::store(born->view.head->acked, place->unit, std::memory_order_relaxed);
+  A::store(born->view.head->base_seq_hint, place->seq, std::memory_order_relaxed);
+  MOORING_KILL_POINT("keeper.group_initialised");
+  // Release: the words are there before the base stops pinning everything.
+  A::store(born->view.head->base, place->unit, std::memory_order_release);
+  if (start.at == GroupStart::At::kTail) slot.start = place->unit;
+  MOORING_KILL_POINT("keeper.group_based");
+  set_slot(slot.slot, layout::slot_generation(slot.slot), layout::SlotLife::kLive);
+  MOORING_KILL_POINT("keeper.group_live");
+  slot.start = place->unit;  // born elsewhere: only now is it no longer taken out again
+  wake_room();
+  return place;
+}
+
+// What is published from here on: the end of the queue, beyond every mark that a publisher may go by.
+Result<QueueKeeper::Place> QueueKeeper::tail_place(u32 index) {
   LaneCursor lane_tail;
   const std::optional<u64> tail = tail_now(&lane_tail);
   if (!tail.has_value()) {
@@ -444,17 +472,87 @@ Status QueueKeeper::finish_birth(u32 index) {
     start_seq = std::max(start_seq, A::load(files_->state().durable_seq, std::memory_order_acquire));
     start = start_seq;
   }
-  initialise_words(born->view, start_seq);
-  A::store(born->view.head->acked, start, std::memory_order_relaxed);
-  A::store(born->view.head->base_seq_hint, start_seq, std::memory_order_relaxed);
-  MOORING_KILL_POINT("keeper.group_initialised");
-  // Release: the words are there before the base stops pinning everything.
-  A::store(born->view.head->base, start, std::memory_order_release);
-  slot.start = start;
-  MOORING_KILL_POINT("keeper.group_based");
-  set_slot(slot.slot, layout::slot_generation(slot.slot), layout::SlotLife::kLive);
-  wake_room();
-  return {};
+  return Place{start, start_seq};
+}
+
+Result<QueueKeeper::Place> QueueKeeper::place_asked(u32 index, const GroupStart& start, const Place& tail) {
+  const Result<Place> oldest = oldest_place(index, tail);
+  if (!oldest || start.at == GroupStart::At::kOldest) return oldest;
+  if (start.seq < oldest->seq) {
+    return fail(Code::kBadArgument,
+                fmt::format("queue {} does not keep message {} any more: the oldest that a group can start at is {}{}",
+                            name_, start.seq, oldest->seq, oldest->seq == tail.seq ? ", the next one to come" : ""));
+  }
+  if (start.seq > tail.seq) {
+    return fail(Code::kBadArgument,
+                fmt::format("queue {} has no message {} yet: the next one to come is {}; start there, or at the tail",
+                            name_, start.seq, tail.seq));
+  }
+  if (!queue_->is_spsc() || queue_->has_log()) return Place{start.seq, start.seq};
+  const std::optional<Place> place = place_in_lane(*oldest, start.seq);
+  if (place.has_value()) return *place;
+  return fail(Code::kCorrupt, fmt::format("queue {}: message {} is not in its lane; remove the queue and create it "
+                                          "again",
+                                          name_, start.seq));
+}
+
+// The oldest message that is kept for as long as the group is ENTERING: it pins what publishers may overwrite, and its
+// epoch what may leave the log.
+Result<QueueKeeper::Place> QueueKeeper::oldest_place(u32 index, const Place& tail) {
+  u64 logged = 0;
+  if (queue_->has_log()) {
+    if (journal_ == nullptr) {
+      return fail(Code::kIo, fmt::format("queue {}: its log cannot go on, so a group can start at its tail only; "
+                                         "mooringd has logged why",
+                                         name_));
+    }
+    const Result<u64> kept = journal_->oldest_kept(kJournalWaitNs);
+    if (!kept) return fail(kept.error());
+    logged = std::min(*kept, tail.seq);
+    if (queue_->is_durable()) return Place{logged, logged};
+  }
+  // What some group has not finished: whatever mark a publisher goes by was at or below it. (A log that spills has all
+  // from there on, but for what waits in park stores: that counts as settled there.)
+  u64 lowest = tail.unit;
+  u64 hint = 0;
+  for (u32 other = 0; other < constants().groups_max; ++other) {
+    Group* known = other == index ? nullptr : group(other);
+    if (known == nullptr) continue;
+    const u64 base = is_competing(other) ? settled_base<A>(known->view)
+                                         : A::load(known->view.head->base, std::memory_order_acquire);  // FREED
+    if (base >= lowest) continue;
+    lowest = base;
+    hint = A::load(known->view.head->base_seq_hint, std::memory_order_acquire);
+  }
+  if (!queue_->is_spsc()) return Place{std::max(lowest, logged), std::max(lowest, logged)};
+  if (lowest == tail.unit) return tail;
+  const std::optional<Place> place = place_in_lane(Place{lowest, hint}, 0);
+  if (place.has_value()) return place->seq == 0 ? tail : *place;
+  return fail(Code::kCorrupt, fmt::format("queue {}: what its groups have not finished is not in its lane; remove the "
+                                          "queue and create it again",
+                                          name_));
+}
+
+// SPSC, volatile: the frame with this seq, or (0) the first at or behind `from`, whose seq may be a hint.
+std::optional<QueueKeeper::Place> QueueKeeper::place_in_lane(const Place& from, u64 seq) {
+  const LaneView* view = lane(0);
+  if (view == nullptr || from.unit % layout::kFrameAlignment != 0) return std::nullopt;
+  LaneCursor at{from.unit, 0};
+  const SpscReader<A> reader(*view, from.seq);
+  FrameView frame;
+  for (u64 steps = 0; steps <= view->size_bytes / layout::kFrameAlignment; ++steps) {
+    const u64 position = at.position;
+    const RingOutcome found = reader.peek(&at, &frame);
+    // Its end: where the next message will come.
+    if (found == RingOutcome::kEmpty) {
+      return seq == 0 || seq == at.seq ? std::optional<Place>({at.position, at.seq}) : std::nullopt;
+    }
+    if (found != RingOutcome::kOk) return std::nullopt;
+    if (seq == 0 || frame.seq == seq) return Place{position, frame.seq};
+    if (frame.seq > seq) return std::nullopt;
+    reader.step(&at, frame);
+  }
+  return std::nullopt;
 }
 
 Status QueueKeeper::start_journal(std::unique_ptr<journal::Disk> disk, std::unique_ptr<journal::LogWriter> writer,
@@ -925,14 +1023,19 @@ bool QueueKeeper::holds_anything(const ProcessIdentity& owner) const {
 Status QueueKeeper::adopt(std::vector<ProcessIdentity>* owners) {
   if (failed_) return {};
   for (u32 index = 0; index < constants().groups_max; ++index) {
-    const layout::SlotLife life = layout::slot_life(files_->group_slot(index).slot);
-    if (life == layout::SlotLife::kEntering) {
+    layout::GroupSlot& slot = files_->group_slot(index);
+    const layout::SlotLife life = layout::slot_life(slot.slot);
+    const bool born_elsewhere = slot.start == kBornElsewhere;
+    if (life == layout::SlotLife::kEntering && !born_elsewhere) {
       A::add(files_->state().group_epoch, u64{1}, std::memory_order_acq_rel);  // perhaps not raised yet
-      if (Status status = finish_birth(index); !status) return status;
+      if (Result<Place> born = finish_birth(index, {}); !born) return fail(born.error());
     }
-    if (life == layout::SlotLife::kLeaving) finish_removal(index);
+    if (life == layout::SlotLife::kLeaving || (life == layout::SlotLife::kEntering && born_elsewhere)) {
+      finish_removal(index);
+    }
     Group* known = group(index);
     if (known == nullptr) continue;
+    if (born_elsewhere) slot.start = A::load(known->view.head->base, std::memory_order_acquire);
     if (is_competing(index)) repair(*known).reconcile();
     known->failures = true;  // there may be some
   }
@@ -943,7 +1046,7 @@ Status QueueKeeper::adopt(std::vector<ProcessIdentity>* owners) {
   }
   if (!any_group) {  // killed between the queue and its first group
     const auto mode = queue_->is_spsc() ? layout::GroupMode::kExclusive : layout::GroupMode::kCompeting;
-    if (Result<bool> made = create_group("default", mode); !made) return fail(made.error());
+    if (Result<u64> made = create_group("default", mode); !made) return fail(made.error());
   }
   const auto note = [&](u32 pid, u64 start_time_ticks) {
     const ProcessIdentity owner{pid, start_time_ticks};

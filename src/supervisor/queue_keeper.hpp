@@ -11,6 +11,8 @@
 //   lane is inherited   as a grant; last_seq stays      still LEAVING, or LIVE with its heir: what was granted
 //   lane leaves         slot LEAVING                    looks for its last seq again, frees when R passed it
 //   group is born       slot ENTERING                   finishes the birth: start = max(tail, every base)
+//   and not at the tail slot ENTERING                   takes it out again (slot.start says so): its creator was told
+//                                                       nothing, and what it asked for may be gone
 //   group is removed    slot LEAVING                    frees its seats and the slot
 //   park                K1..K4                          GroupRepair::reconcile
 //   settings            some of them stored         goes by what is there: each is in its bounds by itself
@@ -23,7 +25,8 @@
 // STANDING   a seat's `progress_seen` is stored behind its time, release | `mooring info` loads it first, acquire: a
 //            seat that stands still never seems to do so for longer than it does.
 //
-// TESTED BY  supervisor/queue_keeper_test, supervisor/supervisor_test, durable/durable_kill_points_test
+// TESTED BY  durable/group_start_test, supervisor/queue_keeper_test, supervisor/supervisor_test,
+// durable/durable_kill_points_test
 #pragma once
 
 #include <atomic>
@@ -57,6 +60,17 @@ struct LaneGrant {
   u32 generation = 0;
 };
 
+// Where a group begins to read.
+struct GroupStart {
+  enum class At : u32 {
+    kTail = 0,    // what is published from now on
+    kOldest = 1,  // the oldest message that is kept
+    kSeq = 2,     // this message
+  };
+  At at = At::kTail;
+  u64 seq = 0;  // kSeq
+};
+
 class QueueKeeper {
  public:
   static Result<std::unique_ptr<QueueKeeper>> open(const File& shared_directory, uid_t owner, const std::string& name,
@@ -69,7 +83,9 @@ class QueueKeeper {
   // After open: settles what a supervisor before left half done. `owners` gets every process that holds something.
   Status adopt(std::vector<ProcessIdentity>* owners);
 
-  Result<bool> create_group(const std::string& group, layout::GroupMode mode);  // false: there with the same mode
+  // The seq that it begins with; 0: there with the same mode. kBadArgument: the queue has no such place; the text says
+  // which it has.
+  Result<u64> create_group(const std::string& group, layout::GroupMode mode, const GroupStart& start = {});
   Status remove_group(const std::string& group);
   Result<LaneGrant> open_producer(const ProcessIdentity& owner);
   Status close_producer(const ProcessIdentity& owner, u32 lane, u32 generation);
@@ -166,7 +182,16 @@ class QueueKeeper {
   bool frame_of(u32 index, u64 seq, FrameView* frame);
   void look_now() { next_look_ns_ = 0; }
   std::optional<u32> find_group(const std::string& name) const;
-  Status finish_birth(u32 index);
+  // A seq, and where a group keeps that: the seq again, or on volatile SPSC queues a lane position.
+  struct Place {
+    u64 unit = 0;
+    u64 seq = 0;
+  };
+  Result<Place> finish_birth(u32 index, const GroupStart& start);
+  Result<Place> tail_place(u32 index);
+  Result<Place> place_asked(u32 index, const GroupStart& start, const Place& tail);
+  Result<Place> oldest_place(u32 index, const Place& tail);
+  std::optional<Place> place_in_lane(const Place& oldest, u64 seq);
   void finish_removal(u32 index);
   void free_seat(u32 index);
   void retire_lane(u32 index);

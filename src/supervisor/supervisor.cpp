@@ -587,9 +587,18 @@ Result<Json> Supervisor::handle(Client& client, const Json& request) {
     }
     Result<u64> mode = number_member(request, "mode", 1, 2);
     if (!mode) return fail(mode.error());
-    Result<bool> created = (*keeper)->create_group(*group, static_cast<layout::GroupMode>(*mode));
-    if (!created) return fail(created.error());
-    reply["created"] = *created;
+    GroupStart start;
+    if (request.contains("start")) {
+      Result<u64> at = number_member(request, "start", 0, static_cast<u64>(GroupStart::At::kSeq));
+      if (!at) return fail(at.error());
+      Result<u64> seq = number_member(request, "seq", 0, ~u64{0});
+      if (!seq) return fail(seq.error());
+      start = {static_cast<GroupStart::At>(*at), *seq};
+    }
+    Result<u64> first = (*keeper)->create_group(*group, static_cast<layout::GroupMode>(*mode), start);
+    if (!first) return fail(first.error());
+    reply["created"] = *first != 0;
+    reply["first"] = *first;
     return reply;
   }
   if (*op == "set_group" || *op == "pause_group" || *op == "redrive" || *op == "cancel_redrive" ||

@@ -56,6 +56,22 @@ class Cli : public testing::Test {
   Service service_;
 };
 
+TEST_F(Cli, AGroupStartsWhereItIsAskedTo) {
+  service_.start();
+  EXPECT_EQ(run("mooring create q --capacity 4096 && for i in 1 2 3; do mooring publish q m$i; done").exit_code, 0);
+  EXPECT_EQ(run("mooring create q --group all --start oldest").exit_code, 0);
+  EXPECT_EQ(run("mooring receive q --group all").out, "m1\nm2\nm3\n");
+  const auto seq = one("mooring receive q --json --count 1")["seq"].get<std::uint64_t>();
+  const Ran said = run("mooring create q --group rest --start " + std::to_string(seq + 2));
+  EXPECT_NE(said.out.find("begins with message " + std::to_string(seq + 2)), std::string::npos) << said.out;
+  EXPECT_EQ(run("mooring receive q --group rest").out, "m3\n");
+  const Ran refused = run("mooring create q --group far --start " + std::to_string(seq + 9) + " 2>&1");
+  EXPECT_EQ(refused.exit_code, 1);
+  EXPECT_NE(refused.out.find("the next one to come is " + std::to_string(seq + 3)), std::string::npos) << refused.out;
+  EXPECT_NE(run("mooring create q --group far --start yesterday 2>&1").exit_code, 0);
+  EXPECT_EQ(run("mooring info q").out.find("far (competing)"), std::string::npos);
+}
+
 TEST_F(Cli, EachVerbSpeaksJson) {
   service_.start();
   EXPECT_EQ(one("mooring create orders --capacity 4096 --group billing --json")["queue"], "orders");

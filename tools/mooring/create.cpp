@@ -2,7 +2,9 @@
 #include <fmt/format.h>
 #include <grp.h>
 
-#include "command.hpp"
+#include <charconv>
+
+#include "inspect.hpp"
 
 namespace mooring::cli {
 namespace {
@@ -29,22 +31,48 @@ struct Create {
   std::vector<CLI::Option*> of_queue;  // the options that say what queue it is
   bool describes_queue = false;        // any of them was given
   std::string group_mode;
+  std::string start = "tail";
 };
+
+// "tail", "oldest" or the number of a message.
+mooring_group_options group_options_of(const Create& create, bool exclusive) {
+  const std::uint32_t mode = exclusive ? MOORING_MODE_EXCLUSIVE : MOORING_MODE_COMPETING;
+  if (create.start == "tail") return group_options(mode, MOORING_START_TAIL);
+  if (create.start == "oldest") return group_options(mode, MOORING_START_OLDEST);
+  std::uint64_t seq = 0;
+  const char* end = create.start.data() + create.start.size();
+  const auto [stopped, error] = std::from_chars(create.start.data(), end, seq);
+  if (error != std::errc() || stopped != end || seq == 0) {
+    throw CLI::ValidationError(
+        fmt::format("--start {}: give tail, oldest or the number of a message (seq)", create.start));
+  }
+  return group_options(mode, MOORING_START_SEQ, seq);
+}
+
+std::string said_of(const std::string& group, bool exclusive, std::uint64_t first) {
+  const std::string there = fmt::format("group {} is there ({})", group, exclusive ? "exclusive" : "competing");
+  return first == 0 ? there : fmt::format("{}, it begins with message {}", there, first);
+}
+
+bool is_spsc(const Create& create, const Context& context) {
+  return inspect_queue(open_instance_files(context), create.queue).spsc;
+}
 
 // Groups of a queue that is there, whatever it was created with. False: there is no such queue.
 bool add_groups(Instance& instance, const Create& create, const Context& context) {
   for (const std::string& group : create.groups) {
     bool exclusive = create.group_mode == "exclusive";
+    std::uint64_t first = 0;
     try {
-      instance.create_group(create.queue, group, exclusive ? MOORING_MODE_EXCLUSIVE : MOORING_MODE_COMPETING);
+      first = instance.create_group(create.queue, group, group_options_of(create, exclusive));
     } catch (const Failure& failure) {
       if (failure.code() == MOORING_ERR_NO_SUCH_QUEUE) return false;
       // An spsc queue has no others.
-      if (failure.code() != MOORING_ERR_BAD_ARGUMENT || !create.group_mode.empty()) throw;
+      if (failure.code() != MOORING_ERR_BAD_ARGUMENT || !create.group_mode.empty() || !is_spsc(create, context)) throw;
       exclusive = true;
-      instance.create_group(create.queue, group, MOORING_MODE_EXCLUSIVE);
+      first = instance.create_group(create.queue, group, group_options_of(create, exclusive));
     }
-    if (!context.json) fmt::print("group {} is there ({})\n", group, exclusive ? "exclusive" : "competing");
+    if (!context.json) fmt::print("{}\n", said_of(group, exclusive, first));
   }
   if (context.json) print_json({{"queue", create.queue}, {"groups", create.groups}});
   return true;
@@ -83,21 +111,23 @@ int run(const Create& create, const Context& context) {
     }
     options.group_id = entry->gr_gid;
   }
+  static_cast<void>(group_options_of(create, false));  // before anything is created
   Instance instance = connect(context);
   if (!create.describes_queue && !create.groups.empty() && add_groups(instance, create, context)) return kExitOk;
   instance.create_queue(create.queue, options);
   const bool exclusive =
       create.group_mode.empty() ? options.kind == MOORING_KIND_SPSC : create.group_mode == "exclusive";
+  std::vector<std::uint64_t> begins;
   for (const std::string& group : create.groups) {
-    instance.create_group(create.queue, group, exclusive ? MOORING_MODE_EXCLUSIVE : MOORING_MODE_COMPETING);
+    begins.push_back(instance.create_group(create.queue, group, group_options_of(create, exclusive)));
   }
   if (context.json) {
     print_json(
         {{"queue", create.queue}, {"kind", create.kind}, {"durability", create.durability}, {"groups", create.groups}});
   } else {
     fmt::print("queue {} is there ({}, {})\n", create.queue, create.kind, create.durability);
-    for (const std::string& group : create.groups) {
-      fmt::print("group {} is there ({})\n", group, exclusive ? "exclusive" : "competing");
+    for (std::size_t i = 0; i < begins.size(); ++i) {
+      fmt::print("{}\n", said_of(create.groups[i], exclusive, begins[i]));
     }
   }
   return kExitOk;
@@ -162,6 +192,10 @@ void add_create(CLI::App& app, Context& context) {
     return name.starts_with("--") && name != "--help" && name != "--json" && name != "--instance";
   });
   command->add_option("--group", create->groups, "a group besides \"default\"; may be repeated");
+  command
+      ->add_option("--start", create->start,
+                   "where a group that is not there yet begins: tail, oldest (the oldest message kept), or a seq")
+      ->capture_default_str();
   command->add_option("--group-mode", create->group_mode, "of the groups named by --group")
       ->check(CLI::IsMember({"competing", "exclusive"}));
 }
