@@ -278,7 +278,7 @@ static_assert(__builtin_offsetof(CtlHead, state) == 1024);
 static_assert(__builtin_offsetof(CtlHead, tail_times) == 2560);
 
 inline constexpr u64 kCtlGroupsOffset = 3584;
-static_assert(kCtlGroupsOffset >= sizeof(CtlHead));
+static_assert(kCtlGroupsOffset >= 2560 + sizeof(TailTimes));
 constexpr u64 ctl_lanes_offset(u64 groups_max) { return kCtlGroupsOffset + groups_max * sizeof(GroupSlot); }
 constexpr u64 ctl_seats_offset(u64 groups_max, u64 lanes_max) {
   return ctl_lanes_offset(groups_max) + lanes_max * sizeof(LaneSlot);
