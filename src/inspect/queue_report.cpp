@@ -210,6 +210,8 @@ std::uint64_t next_due(const QueueFiles& files, std::uint32_t group, std::uint32
 class QueueReader {
  public:
   QueueReader(const QueueFiles& files, bool guarded) : files_(files), constants_(files.constants()), guarded_(guarded) {
+    const auto* ctl = reinterpret_cast<const u8*>(&files_.state()) - offsetof(layout::CtlHead, state);
+    guard(ctl, layout::ctl_file_bytes(constants_.groups_max, constants_.lanes_max, constants_.seats_max));
     if (files_.order_head() != nullptr) guard(files_.order_head(), layout::order_file_bytes(constants_.cells));
   }
   ~QueueReader() {
@@ -219,6 +221,9 @@ class QueueReader {
   QueueReader& operator=(const QueueReader&) = delete;
 
   Result<QueueReport> read(const InstanceFiles& instance) {
+    if (hit_.load(std::memory_order_acquire)) {
+      return fail(Code::kNoMemory, files_.where() + ": too many files are guarded to look at this one as well");
+    }
     read_constants();
     read_state();
     read_memory();
@@ -237,6 +242,11 @@ class QueueReader {
       if (is_live(files_.group_slot(index).slot)) read_group(index);
     }
     read_supervisor(instance);
+    // Its files go one by one: what is left of it is no part of any sum.
+    if (guarded_ &&
+        A::load(files_.state().life, std::memory_order_acquire) == static_cast<u64>(layout::QueueLife::kRemoved)) {
+      return fail(Code::kNoSuchQueue, files_.where() + ": the queue was removed");
+    }
     if (hit_.load(std::memory_order_acquire)) {
       return fail(Code::kCorrupt, files_.where() + ": a file was cut short while it was read");
     }
@@ -249,12 +259,18 @@ class QueueReader {
   }
   static u64 figure(const u64& counter) { return A::load(counter, std::memory_order_relaxed); }
 
-  void guard(const void* data, std::size_t size_bytes) {
-    if (guarded_ && register_range(data, size_bytes, &hit_)) ranges_.push_back(data);
+  // False: it cannot be guarded, as too much is, so it must not be looked at; the look is void.
+  bool guard(const void* data, std::size_t size_bytes) {
+    if (!guarded_) return true;
+    if (register_range(data, size_bytes, &hit_)) {
+      ranges_.push_back(data);
+      return true;
+    }
+    hit_.store(true, std::memory_order_release);
+    return false;
   }
   std::byte* keep(Result<Mapping> mapping) {
-    if (!mapping || mapping->data() == nullptr) return nullptr;
-    guard(mapping->data(), mapping->size_bytes());
+    if (!mapping || mapping->data() == nullptr || !guard(mapping->data(), mapping->size_bytes())) return nullptr;
     mappings_.push_back(std::move(*mapping));
     return mappings_.back().data();
   }
@@ -347,7 +363,10 @@ class QueueReader {
       const layout::LaneSlot& slot = files_.lane_slot(index);
       if (slot.made == 0) continue;
       std::byte* data = keep(files_.map_lane(index, Access::read_only, /*prefault=*/false));
-      if (data == nullptr) continue;
+      if (data == nullptr) {
+        if (guarded_) hit_.store(true, std::memory_order_release);  // a sum without it would go back
+        continue;
+      }
       auto* head = reinterpret_cast<layout::LaneHead*>(data);
       report_.published += figure(head->messages_published);
       report_.bytes_published += figure(head->bytes_published);
@@ -435,7 +454,8 @@ class QueueReader {
     count_messages(index, &group);
     group.quota = group.exclusive ? 0 : slot.quota;
     group.ack_wait_ns = slot.policy.ack_wait_ns;
-    if (group.waiting != 0) {
+    // Not in a guarded look: nobody asks there, and the file of parked messages is large and not guarded.
+    if (group.waiting != 0 && !guarded_) {
       group.next_due_ns =
           next_due(files_, index, layout::slot_generation(A::load(slot.slot, std::memory_order_acquire)));
     }

@@ -1,7 +1,8 @@
 // The metrics of an instance, read from its files when somebody asks: nothing runs in between, nobody is asked, and it
 // works with every process dead (`mooring metrics`). docs/metrics.md has the table of them; a test compares the two.
 //
-// Any thread: each look maps the files anew, read-only, shares nothing with the supervisor's own, and waits for nobody.
+// Any thread: each look maps the files anew, read-only, shares nothing with the supervisor but the
+// table of guarded mappings (platform/fault_guard.hpp), and waits for nobody.
 //
 // TESTED BY  metrics/metrics_test, metrics/prometheus_test
 #pragma once

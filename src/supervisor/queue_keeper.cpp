@@ -83,6 +83,8 @@ Result<std::unique_ptr<QueueKeeper>> QueueKeeper::open(const File& shared_direct
   keeper->failed_ =
       A::load(files.state().life, std::memory_order_acquire) == static_cast<u64>(layout::QueueLife::kFailed);
   A::store(keeper->files_->state().incarnation, incarnation, std::memory_order_release);
+  // It looks at it from now on: before its first tick nobody shall think that it does not.
+  A::store(keeper->files_->state().tick_monotonic_ns, monotonic_ns(), std::memory_order_relaxed);
   keeper->watermark_.adopt(A::load(files.state().above_high_water, std::memory_order_relaxed) != 0);
   if (keeper->failed_) return keeper;  // kept for a look, and to be removed
   if (keeper->queue_->is_spsc() && keeper->files_->lane_slot(0).made == 0) {
@@ -613,6 +615,11 @@ void QueueKeeper::finish_removal(u32 index) {
   groups_[index].redelivery.reset();
   groups_[index].breaker.reset();
   groups_[index].due_boottime_ns = ~u64{0};
+  // A birth that failed: who reads the slots behind the epoch must not take it for one that goes on, and wait for it.
+  if (layout::slot_life(slot.slot) == layout::SlotLife::kEntering) {
+    set_slot(slot.slot, layout::slot_generation(slot.slot), layout::SlotLife::kLeaving);
+    MOORING_KILL_POINT("keeper.birth_leaving");
+  }
   A::add(files_->state().group_epoch, u64{1}, std::memory_order_acq_rel);  // GROUP_ENTERED, here: taken out
   set_slot(slot.slot, layout::slot_generation(slot.slot), layout::SlotLife::kFree);
   wake_room();  // what only this group needed is free now
@@ -816,13 +823,13 @@ Result<SeatGrant> QueueKeeper::open_consumer(const std::string& group_name, cons
     MOORING_KILL_POINT("keeper.seat_made");
     slot.made = 1;
   }
-  carry_counters(found, *group_index);
   // What its owner before left is put down as that one's, not as this one's.
   if (slot.group < constants().groups_max && groups_[slot.group].failures) {
     static_cast<void>(look_at_group(slot.group, /*pressure=*/false));
   }
   slot.pid = owner.pid;
   slot.start_time_ticks = owner.start_time_ticks;
+  carry_counters(found, *group_index);
   slot.group = *group_index;
   seat_names_[found] = process_name(owner.pid);
   seat_exits_[found] = 0;
@@ -1264,6 +1271,10 @@ void QueueKeeper::note_tail_now(u64 now_ns, u64 published) {
     if (!groups_[index].mapped) continue;
     oldest = std::min(oldest, is_competing(index) ? A::load(groups_[index].view.head->base, std::memory_order_relaxed)
                                                   : acked_seq_of(index));
+  }
+  // `early`: groups may be done with what is not on the disk yet, whose age is the journal's lag.
+  if (queue_->is_durable()) {
+    oldest = std::min(oldest, A::load(files_->state().durable_seq, std::memory_order_relaxed));
   }
   note_tail(files_->tail_times(), queue_->is_spsc() ? lane_tail.seq : *tail, oldest, boottime_ns());
 }

@@ -172,6 +172,9 @@ TEST_F(Peek, OrdersATerminalToDoNothing) {
   EXPECT_EQ(shown.out.find('\033'), std::string::npos);
   EXPECT_EQ(peek("q").at(1)["data_hex"], "fffe01");
   EXPECT_NE(run("mooring peek q --bytes 3").out.find("more"), std::string::npos);
+  run("mooring publish q body --header \"bad=$(printf '\\302\\2332J')\"");
+  const Ran headers = run("mooring peek q --headers");
+  EXPECT_NE(headers.out.find("bad: \\xc2\\x9b2J"), std::string::npos) << headers.out;
 }
 
 // A publisher and a consumer at full speed: what is shown is right, or said to be gone.

@@ -68,7 +68,7 @@ TEST_F(Metrics, SayWhatHappened) {
       {R"(mooring_publish_rejected_total{queue="jobs"})", 0},
       {of_jobs("mooring_messages_delivered_total"), 4 + 1 + 1 + 1},
       {of_jobs("mooring_messages_acked_total"), 4},
-      {of_jobs("mooring_messages_nacked_total"), 1},
+      {of_jobs("mooring_messages_nacked_total"), 2},
       {of_jobs("mooring_messages_rejected_total"), 1},
       {of_jobs("mooring_messages_released_total"), 0},
       {of_jobs("mooring_ack_stale_total"), 0},
@@ -191,7 +191,7 @@ TEST_F(Metrics, AScrapeOutlivesFilesThatAreCutShortUnderIt) {
     std::thread scraper([&] {
       while (!stop.load(std::memory_order_acquire)) EXPECT_EQ(scraped().value("mooring_supervisor_up") >= 0, true);
     });
-    for (const char* file : {"group-0", "order", "lane-0"}) {
+    for (const char* file : {"group-0", "order", "lane-0", "ctl"}) {
       std::filesystem::resize_file(service_.queue_directory("cut") + "/" + file, 4096);
     }
     stop.store(true, std::memory_order_release);

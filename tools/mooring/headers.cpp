@@ -7,6 +7,7 @@
 #include <cctype>
 
 #include "message/decoder.hpp"
+#include "terminal_text.hpp"
 
 namespace mooring::cli {
 namespace {
@@ -14,20 +15,6 @@ namespace {
 constexpr std::string_view kHeaderVariable = "MOORING_HEADER_";
 
 std::string on_expire_text(std::uint32_t on_expire) { return on_expire == MOORING_ON_EXPIRE_DROP ? "drop" : "dead"; }
-
-// A terminal takes control characters for orders, and a line is a line.
-std::string printable(std::string_view text) {
-  std::string shown;
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte < 0x20 || byte == 0x7f) {
-      shown += fmt::format("\\x{:02x}", byte);
-    } else {
-      shown += c;
-    }
-  }
-  return shown;
-}
 
 // The texts among the headers, in the order in which they are shown: "correlation-id", text.
 template <class Visit>

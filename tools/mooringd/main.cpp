@@ -166,7 +166,10 @@ int main(int argc, char** argv) {
   }
   const mooring::Result<std::unique_ptr<mooring::MetricsEndpoint>> endpoint =
       mooring::MetricsEndpoint::open(metrics, (*supervisor)->path());
-  if (!endpoint) {
+  // Started on demand, with an environment that another one has as well: better without metrics than not at all.
+  if (!endpoint && background && endpoint.error().code != mooring::Code::kBadArgument) {
+    spdlog::error("no metrics: {}", endpoint.error().text);
+  } else if (!endpoint) {
     const int status = endpoint.error().code == mooring::Code::kBadArgument ? kExitUsage : kExitFailed;
     report(report_fd, status, fmt::format("mooringd: {}\n", endpoint.error().text));
     return status;
@@ -176,7 +179,7 @@ int main(int argc, char** argv) {
   action.sa_handler = on_signal;
   ::sigaction(SIGTERM, &action, nullptr);
   ::sigaction(SIGINT, &action, nullptr);
-  if (*endpoint) spdlog::info("metrics at {}", (*endpoint)->url());
+  if (endpoint && *endpoint) spdlog::info("metrics at {}", (*endpoint)->url());
   spdlog::info("mooringd {} serves {} ({} queues), pid {}", MOORING_VERSION_STRING, (*supervisor)->path(),
                (*supervisor)->queue_count(), ::getpid());
   report(report_fd, 0, "");
