@@ -446,7 +446,13 @@ Status LogWriter::snapshot() {
 bool LogWriter::snapshot_frees(u64 seq) const {
   if (!snapshot_ || retained_.empty()) return false;
   const RetainedSegment& oldest = retained_.front();
-  if (oldest.next_seq > std::min(seq, state_.min_base().value_or(seq)) || snapshot_->bytes > oldest.bytes) return false;
+  // All that would go: the first segments are small, and ids make a snapshot large.
+  u64 drained_bytes = 0;
+  for (const RetainedSegment& segment : retained_) {
+    if (segment.next_seq > std::min(seq, state_.min_base().value_or(seq))) break;
+    drained_bytes += segment.bytes;
+  }
+  if (drained_bytes == 0 || snapshot_->bytes > drained_bytes) return false;
   if (oldest.next_seq <= snapshot_->min_base.value_or(seq) && oldest.end_log_pos <= snapshot_->begin_log_pos &&
       snapshot_->park_log_pos.empty()) {
     return false;  // it goes by itself

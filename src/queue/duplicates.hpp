@@ -30,12 +30,27 @@ enum class DuplicateAnswer {
 
 template <class A>
 DuplicateAnswer ask_duplicate(const layout::QueueState& state, u64 seq, u64* first) {
-  if (seq > A::load(state.newest_duplicate_seq, std::memory_order_acquire)) return DuplicateAnswer::kNo;
+  if (seq == 0 || seq > A::load(state.newest_duplicate_seq, std::memory_order_acquire)) return DuplicateAnswer::kNo;
+  u64 oldest_seq = ~u64{0};
+  const layout::DuplicateNote* oldest = nullptr;
   for (const layout::DuplicateNote& note : state.duplicates) {
-    if (A::load(note.seq, std::memory_order_acquire) != seq) continue;
+    const u64 noted = A::load(note.seq, std::memory_order_acquire);
+    if (noted != seq) {
+      if (noted != 0 && noted < oldest_seq) {
+        oldest_seq = noted;
+        oldest = &note;
+      }
+      continue;
+    }
     *first = A::load(note.first, std::memory_order_relaxed);
     A::overread_fence();
     if (A::load(note.seq, std::memory_order_relaxed) == seq) return DuplicateAnswer::kYes;
+  }
+  // Notes go in the order of their age: while the oldest one seen still stands, none newer has gone, and a duplicate of
+  // this seq would have been seen.
+  if (oldest_seq < seq) {
+    A::overread_fence();
+    if (A::load(oldest->seq, std::memory_order_relaxed) == oldest_seq) return DuplicateAnswer::kNo;
   }
   return DuplicateAnswer::kAskLog;
 }

@@ -337,7 +337,9 @@ Code Producer::publish_with(const void* data, std::size_t size, const message::P
   if (room == nullptr) return code;
   message::encode(plan, room);
   if (size != 0) A::copy_in(room + plan.bytes, data, size);
-  if (log_ == nullptr) return commit_apart(size, FrameHead{plan.bytes, plan.flags}, timeout_ns, seq);
+  if (log_ == nullptr || options.headers.message_id.empty()) {
+    return commit_apart(size, FrameHead{plan.bytes, plan.flags}, timeout_ns, seq);
+  }
   u64 own = 0;
   code = commit_apart(size, FrameHead{plan.bytes, plan.flags}, timeout_ns, &own);
   if (seq != nullptr) *seq = own;
@@ -490,6 +492,7 @@ Code Producer::reserve_room(std::size_t size, FrameHead head, u64 timeout_ns, u8
 
 Code Producer::reserve(std::size_t size, u64 timeout_ns, u8** data) {
   reserved_ = false;
+  reserved_has_id_ = false;
   if (Code code = check_usable(); code != Code::kOk) return code;
   if (Code code = check_size(size); code != Code::kOk) return code;
   return reserve_room(size, FrameHead{}, timeout_ns, data);
@@ -498,6 +501,7 @@ Code Producer::reserve(std::size_t size, u64 timeout_ns, u8** data) {
 Code Producer::reserve_with(std::size_t size, const message::PublishOptions& options, u64 timeout_ns, u8** data) {
   reserved_ = false;
   *data = nullptr;
+  reserved_has_id_ = !options.headers.message_id.empty();
   if (Code code = check_usable(); code != Code::kOk) return code;
   message::Plan plan;
   if (Code code = plan_for(size, options, &plan); code != Code::kOk) return code;
@@ -518,7 +522,8 @@ Code Producer::commit(std::size_t size, u64* seq) {
                      fmt::format("commit of {} bytes, but {} were reserved", size, reserved_bytes_));
   }
   // Cells that are all taken are rare (the lane is full long before); the wait is the reserve's kind of wait.
-  if (__builtin_expect(log_ == nullptr, true)) return commit_reserved(size, reserved_head_, kForever, seq);
+  if (__builtin_expect(log_ == nullptr || !reserved_has_id_, true))
+    return commit_reserved(size, reserved_head_, kForever, seq);
   u64 own = 0;
   const Code code = commit_apart(size, reserved_head_, kForever, &own);
   if (seq != nullptr) *seq = own;

@@ -148,6 +148,7 @@ class Producer {
   std::unique_ptr<DurableWatch> durable_watch_;
   std::size_t reserved_bytes_ = 0;  // of payload
   FrameHead reserved_head_;
+  bool reserved_has_id_ = false;
   bool reserved_ = false;
 };
 

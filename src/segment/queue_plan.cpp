@@ -165,7 +165,12 @@ Result<QueueConstants> plan_queue(std::string_view name, const QueueOptions& opt
     if (options.durability != layout::Durability::kDurable) {
       return refuse("journal_quota is for durable queues; this one is volatile and has no journal");
     }
-    const u64 least = std::max(kJournalQuotaMin, kJournalQuotaMessages * constants.max_message_bytes);
+    u64 least = std::max(kJournalQuotaMin, kJournalQuotaMessages * constants.max_message_bytes);
+    // The ids it knows are in each snapshot, and an old one stays until the next is whole.
+    if (dedups) {
+      least += kDedupSnapshots * kDedupIdBytes *
+               (options.dedup_max_messages != 0 ? options.dedup_max_messages : kDedupMessagesDefault);
+    }
     if (auto good = option("journal_quota", quota, least, ~u64{0} >> 1); !good) return fail(good.error());
   }
   if (durable || spills) {

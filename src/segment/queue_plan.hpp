@@ -40,6 +40,8 @@ inline constexpr u64 kDedupWindowMinNs = 1'000'000;
 inline constexpr u64 kDedupWindowMaxNs = u64{30} * 86'400 * 1'000'000'000;
 inline constexpr u64 kDedupMessagesDefault = 65536;
 inline constexpr u64 kDedupMessagesMax = u64{1} << 20;
+inline constexpr u64 kDedupIdBytes = 56;   // of a MESSAGE_ID record (docs/format.md)
+inline constexpr u64 kDedupSnapshots = 4;  // of all ids, that a quota leaves room for
 // Of a queue at birth and for ever after: half of the numbers stay unused, so that no sum of two can wrap.
 inline constexpr u64 kFirstSeqMax = u64{1} << 62;
 

@@ -24,6 +24,12 @@ Result<journal::LogOptions> log_options(const DurableQueue& queue) {
   options.first_seq = plan->first_seq;
   // Of the first segment, made before anybody is served, and the reserve: one full block, and a little.
   options.small_segment_bytes = journal::kSegmentHeaderBytes + options.block_bytes + (u64{256} << 10);
+  // The ids that it knows are in each snapshot, and a full disk is drained by means of one: the reserve takes it whole.
+  // A part is at most half a block, so a small segment takes two.
+  if (plan->dedup_max_messages != 0) {
+    const u64 ids_bytes = plan->dedup_max_messages * journal::record_bytes(sizeof(journal::MessageIdRecord));
+    options.reserve_count += static_cast<u32>(ids_bytes / options.block_bytes) + 1;
+  }
   options.message_bytes_max = std::max(options.message_bytes_max, plan->max_message_bytes);
   // Several segments fit into what the log may hold, so that what was acknowledged frees some while others fill: a
   // segment goes as a whole.

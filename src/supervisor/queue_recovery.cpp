@@ -89,6 +89,10 @@ class Rebuilding {
     layout::QueueState& state = files_->state();
     A::store(state.log_mark, writer_.durable().log_pos, std::memory_order_relaxed);
     A::store(state.durable_mark, shared_->is_spsc() ? u64{0} : next_seq_, std::memory_order_relaxed);
+    // What is in the log alone is asked there whether it is a duplicate (queue/duplicates.hpp).
+    if (layout::finds_duplicates(files_->constants()) && next_seq_ != 0) {
+      A::store(state.newest_duplicate_seq, next_seq_ - 1, std::memory_order_relaxed);
+    }
     MOORING_KILL_POINT("rebuild.marks");
     // COMPLETE: release, last.
     A::store(state.durable_seq, next_seq_, std::memory_order_release);

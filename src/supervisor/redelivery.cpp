@@ -295,7 +295,7 @@ void Redelivery::take_failures(u64 now_ns) {
   }
   bool room = true;
   repair_.each_nacked([&](u64 seq, u64 word) { room = room && fail_in_window(seq, word, now_ns); });
-  stuck_failures_ = !room;
+  stuck_failures_ = stuck_failures_ || !room;
   repair_.step_base();
 }
 
@@ -312,11 +312,17 @@ Redelivery::Settling Redelivery::settle_duplicate(u64 seq, u64 word) {
 }
 
 bool Redelivery::fail_in_window(u64 seq, u64 word, u64 now_ns) {
-  if (const Settling settled = settle_duplicate(seq, word); settled != Settling::kNoDuplicate) {
-    return settled == Settling::kSettled;
-  }
   const u32 aux = layout::word_aux(word);
   const FailReason reason = layout::nacked_reason(aux);
+  // Any other failure was said by a consumer that had looked at it, or is charged to what it was shown.
+  if (reason == FailReason::kTimeout) {
+    const Settling settled = settle_duplicate(seq, word);
+    if (settled == Settling::kSettled) return true;
+    if (settled == Settling::kNotKnown) {
+      stuck_failures_ = true;  // this one waits, others go on
+      return true;
+    }
+  }
   const u32 seat = layout::word_owner(word);
   const Notice notice = layout::nacked_has_detail(aux) ? notice_of(seat, seq, layout::aux_acquired(aux)) : Notice{};
   FailedDelivery failure = failure_of(reason, 0, notice);

@@ -59,6 +59,7 @@ TEST_P(Dedup, TheFirstIsDeliveredAndTheOthersAreToldWhichItWas) {
     EXPECT_EQ(again.code, MOORING_DUPLICATE);
     EXPECT_EQ(again.seq, first.seq);
   }
+  EXPECT_EQ(mooring_wait_durable(producer.get(), 0, kPatienceNs), MOORING_OK) << "no message, so no duplicate";
   ASSERT_TRUE(producer.publish("no id").has_value());
   EXPECT_EQ(drain(consumer), (std::vector<std::string>{"1", "2", "no id"}));
   const Sent late = send(producer, "b", "late");
@@ -160,10 +161,36 @@ TEST_P(Dedup, WhatIsKnownOutlivesTheSupervisorAndTheMemory) {
     EXPECT_EQ(again.code, MOORING_DUPLICATE);
     EXPECT_EQ(again.seq, first);
     EXPECT_EQ(send(producer, "49", "again").code, MOORING_DUPLICATE);
+    EXPECT_EQ(producer.first_seq(first + 51), first) << "the one of before";
   }
   Instance instance(service_.path());
   Consumer consumer = instance.open_consumer("q");
   EXPECT_EQ(drain(consumer), numbered(0, 50));
+}
+
+// The ids that are known are in each snapshot, and only a snapshot lets go of what was drained.
+TEST_P(Dedup, AFullQuotaIsDrainedAlsoWithManyIdsKnown) {
+  Instance instance(service_.path());
+  mooring_queue_options options = dedup_options(kind());
+  options.journal_quota_bytes = 16 << 20;
+  options.max_message_bytes = 64 << 10;
+  EXPECT_THROW(instance.create_queue("q", options), Failure) << "no room for four times 65536 ids";
+  options.journal_quota_bytes = 40 << 20;
+  instance.create_queue("q", options);
+  const mooring_producer_options pipelined = no_wait();
+  Producer producer = instance.open_producer("q", &pipelined);
+  const std::string text(200, 'x');
+  std::uint64_t count = 0;
+  int code = MOORING_OK;
+  while (code == MOORING_OK) code = send(producer, std::to_string(count++), text).code;
+  EXPECT_EQ(code, MOORING_ERR_DISK_FULL);
+  EXPECT_GT(count, 60'000U);
+  Consumer consumer = instance.open_consumer("q");
+  while (const auto message = consumer.receive(0)) ASSERT_TRUE(consumer.ack(*message));
+  EXPECT_TRUE(eventually([&] {
+    while (const auto message = consumer.receive(0)) EXPECT_TRUE(consumer.ack(*message));
+    return send(producer, "more", text).code == MOORING_OK;
+  })) << "all is acknowledged, and there is no room";
 }
 
 TEST_P(Dedup, OtherQueuesRefuseTheOption) {

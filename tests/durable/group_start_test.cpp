@@ -233,5 +233,33 @@ TEST_P(GroupStart, ASupervisorKilledInTheBirthLeavesTheGroupOrNone) {
   ::munmap(hits, sizeof *hits);
 }
 
+TEST_P(GroupStart, ASupervisorKilledAsItRefusesLeavesNoGroup) {
+  std::atomic<int>* hits = shared_by_processes<std::atomic<int>>();
+  ASSERT_NE(hits, nullptr);
+  DurableService service;
+  Worker doomed([&](const Worker::Line& line) {
+    return serve_until_killed(line, service.path(), {"keeper.birth_leaving", 1, hits});
+  });
+  ASSERT_TRUE(doomed.heard('s'));
+  {
+    Instance instance(service.path());
+    instance.create_queue("q", options());
+    Producer producer = instance.open_producer("q");
+    const auto seq = producer.publish(body_of(0), kPatienceNs);
+    ASSERT_TRUE(seq.has_value());
+    EXPECT_THROW((void)instance.create_group("q", "g", at(MOORING_START_SEQ, *seq + 100)), Failure);
+  }
+  doomed.join();
+  ASSERT_EQ(hits->load(), 1);
+  service.start();
+  Instance instance(service.path());
+  Producer producer = instance.open_producer("q");
+  EXPECT_THROW((void)instance.open_consumer("q", "g"), Failure);
+  for (std::uint64_t i = 1; i < 200; ++i) ASSERT_TRUE(producer.publish(body_of(i), kPatienceNs).has_value());
+  Consumer consumer = instance.open_consumer("q");
+  take(consumer, 0, 200);
+  ::munmap(hits, sizeof *hits);
+}
+
 }  // namespace
 }  // namespace mooring::test
