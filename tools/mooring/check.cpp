@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <limits>
 
 #include "inspect.hpp"
 
@@ -15,8 +16,8 @@ constexpr int kCritical = 2;
 
 // "1000": more is critical. "500,1000": more than the first is a warning.
 struct Bound {
-  double warning = INFINITY;
-  double critical = INFINITY;
+  double warning = std::numeric_limits<double>::infinity();
+  double critical = std::numeric_limits<double>::infinity();
 };
 
 struct Problem {
