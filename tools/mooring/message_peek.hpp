@@ -61,7 +61,7 @@ class MessagePeek {
  private:
   using A = HardwareAtomics;
   struct LaneOf {
-    MessagePeek* peek = nullptr;
+    MessagePeek* peek;  // (no initialiser here: clang wants the enclosing class whole first)
     const LaneView* operator()(u32 lane) const { return peek->lane(lane); }
   };
   enum class Kind { kLane, kOrder, kLogged };
